@@ -1,23 +1,274 @@
 /**
- * Virtual time: a queue of events ordered by nanosecond, first in first out among equal times. Interrupts,
- * timers and workqueues are events; nothing here looks at the host's clock.
+ * Virtual time: events ordered by nanosecond, first in first out among equal times. Interrupts, timers and
+ * workqueues are events; nothing here looks at the host's clock.
+ *
+ * A calendar queue (R. Brown, CACM 31/10, 1988) on typed arrays: time is cut into days of `dayNs`, day d lives
+ * in bucket `d mod buckets`, and a bucket is a list sorted by time. Days are as long as the gap between near
+ * events, so that a list holds about one event of today; when that no longer holds the calendar is re-cut.
+ * `bench/event-queue.bench.ts` compares it with heaps.
  */
+import { assert } from './assert.js'
 import type { Ns } from './brands.js'
 
-/** Called with the two numbers given to `schedule`. */
+/** Called at the event's time with the two small integers given to `schedule`. */
 export type EventHandler = (arg0: number, arg1: number) => void
 
-export class EventQueue {
-  /** Virtual time: that of the event that runs, else the latest that ran. */
-  nowNs = 0 as Ns
-  private readonly handlers: EventHandler[] = []
-  private readonly at: number[] = []
-  private readonly order: number[] = []
-  private readonly what: number[] = []
+const NONE = -1
+const MIN_BUCKETS = 64
+// An event's record is half a cache line: its time as one double, then six integers. Words of the integer view:
+const NEXT = 2
+const PREV = 3
+const HANDLER = 4
+const ARG0 = 5
+const ARG1 = 6
+const USE = 7
+const RECORD_SHIFT = 3
+const TIME_SHIFT = RECORD_SHIFT - 1
+// An event's number is a small integer: its slot, and how often the slot was used in the bits above. A number that
+// was cancelled or has run names nothing, until the same slot has been used 1024 times more.
+const SLOT_BITS = 21
+const SLOTS = 1 << SLOT_BITS
+const USES = 1 << (31 - SLOT_BITS)
+// More steps than this per event, on average, and the calendar is cut anew.
+const WORK_PER_EVENT = 6
+const REVIEW_EVENTS = 4096
 
-  /** @returns the number by which `schedule` names this handler. */
+export class EventQueue {
+  /** Virtual time in nanoseconds: that of the event that runs, else of the latest that ran or of `runUntil`. */
+  nowNs = 0 as Ns
+  /** Events scheduled and neither run nor cancelled. */
+  pending = 0
+
+  private readonly handlers: EventHandler[] = []
+
+  private record = new Int32Array(MIN_BUCKETS << RECORD_SHIFT)
+  /** The times: the same bytes as `record`. */
+  private at = new Float64Array(this.record.buffer)
+  private freeSlot = NONE
+  // Slot 0 is never used, so that no event's number is 0.
+  private slotCount = 1
+
+  // The calendar: each bucket's first event (whose PREV is the last: lists are rings), the bucket where the search
+  // begins and when its day ends.
+  private first = new Int32Array(MIN_BUCKETS).fill(NONE)
+  private mask = MIN_BUCKETS - 1
+  private dayNs = 1024
+  private perNs = 1 / 1024
+  private today = 0
+  private todayEndsNs = 1024
+  // Steps taken and events handled since the last review: when the first outgrow the second, cut again.
+  private work = 0
+  private handled = 0
+
+  /** Registers code once, so that scheduling allocates nothing. @returns the number by which `schedule` names it. */
   register(handler: EventHandler): number {
     this.handlers.push(handler)
     return this.handlers.length - 1
+  }
+
+  /**
+   * @param atNs when; a time in the past means now.
+   * @param handler a number from `register`.
+   * @param arg0 passed on, as is `arg1`: 32-bit integers.
+   * @returns the event's number, a small integer greater than 0, for `cancel`. Forget it when the event runs.
+   */
+  schedule(atNs: number, handler: number, arg0 = 0, arg1 = 0): number {
+    if (__ASSERT__) {
+      assert(atNs >= 0 && atNs <= Number.MAX_SAFE_INTEGER, 'event time is not a number of nanoseconds')
+      assert(handler >= 0 && handler < this.handlers.length, 'event handler was never registered')
+      assert((arg0 | 0) === arg0 && (arg1 | 0) === arg1, 'event arguments are 32-bit integers')
+    }
+    const t = atNs < this.nowNs ? this.nowNs : atNs
+    let slot = this.freeSlot
+    if (slot === NONE) slot = this.newSlot()
+    const record = this.record
+    const r = slot << RECORD_SHIFT
+    this.freeSlot = record[r + NEXT]!
+    this.at[slot << TIME_SHIFT] = t
+    record[r + HANDLER] = handler
+    record[r + ARG0] = arg0
+    record[r + ARG1] = arg1
+    this.insert(slot, t)
+    if (++this.pending > 2 * this.mask) this.recut()
+    return (record[r + USE]! << SLOT_BITS) + slot
+  }
+
+  /** @returns false when the event has run or was cancelled before: then nothing happens. */
+  cancel(event: number): boolean {
+    const slot = event & (SLOTS - 1)
+    if (event <= 0 || slot >= this.slotCount) return false
+    if (this.record[(slot << RECORD_SHIFT) + USE] !== event >> SLOT_BITS) return false
+    this.remove(slot, Math.floor(this.at[slot << TIME_SHIFT]! * this.perNs) & this.mask)
+    return true
+  }
+
+  /** @returns the time of the next event, or -1 when there is none. */
+  nextAtNs(): number {
+    const slot = this.earliest()
+    return slot === NONE ? -1 : this.at[slot << TIME_SHIFT]!
+  }
+
+  /** Runs the next event. @returns false when there is none. */
+  runNext(): boolean {
+    const slot = this.earliest()
+    if (slot === NONE) return false
+    this.run(slot)
+    return true
+  }
+
+  /** Runs every event up to and including `ns`, those that they schedule too, and leaves the time at `ns`. */
+  runUntil(ns: number): void {
+    for (let slot = this.earliest(); slot !== NONE && this.at[slot << TIME_SHIFT]! <= ns; slot = this.earliest())
+      this.run(slot)
+    if (ns > this.nowNs) this.nowNs = ns as Ns
+  }
+
+  private run(slot: number): void {
+    const record = this.record
+    const r = slot << RECORD_SHIFT
+    this.nowNs = this.at[slot << TIME_SHIFT]! as Ns
+    this.remove(slot, this.today)
+    this.handlers[record[r + HANDLER]!]!(record[r + ARG0]!, record[r + ARG1]!)
+  }
+
+  // The calendar itself.
+
+  private insert(slot: number, t: number): void {
+    const { at, record, first } = this
+    const day = Math.floor(t * this.perNs)
+    const bucket = day & this.mask
+    // After a look far ahead an event may come before the day where the search would begin.
+    if (t < this.todayEndsNs - this.dayNs) this.startAt(day)
+    const r = slot << RECORD_SHIFT
+    const head = first[bucket]!
+    if (head === NONE) {
+      first[bucket] = slot
+      record[r + NEXT] = slot
+      record[r + PREV] = slot
+      return
+    }
+    // From the back: a burst of equal times, or of growing ones, appends in one step and stays first in first out.
+    let before = record[(head << RECORD_SHIFT) + PREV]!
+    if (at[before << TIME_SHIFT]! > t) {
+      do {
+        if (before === head) {
+          first[bucket] = slot
+          before = record[(head << RECORD_SHIFT) + PREV]!
+          break
+        }
+        before = record[(before << RECORD_SHIFT) + PREV]!
+        this.work++
+      } while (at[before << TIME_SHIFT]! > t)
+    }
+    const after = record[(before << RECORD_SHIFT) + NEXT]!
+    record[r + NEXT] = after
+    record[r + PREV] = before
+    record[(before << RECORD_SHIFT) + NEXT] = slot
+    record[(after << RECORD_SHIFT) + PREV] = slot
+  }
+
+  private remove(slot: number, bucket: number): void {
+    const { record, first } = this
+    const r = slot << RECORD_SHIFT
+    const after = record[r + NEXT]!
+    if (after === slot) first[bucket] = NONE
+    else {
+      const before = record[r + PREV]!
+      if (first[bucket] === slot) first[bucket] = after
+      record[(before << RECORD_SHIFT) + NEXT] = after
+      record[(after << RECORD_SHIFT) + PREV] = before
+    }
+    record[r + USE] = (record[r + USE]! + 1) & (USES - 1)
+    record[r + NEXT] = this.freeSlot
+    this.freeSlot = slot
+    this.pending--
+    if (++this.handled > REVIEW_EVENTS) this.review()
+  }
+
+  private earliest(): number {
+    const { first, at, mask } = this
+    let bucket = this.today
+    const slot = first[bucket]!
+    if (slot !== NONE && at[slot << TIME_SHIFT]! < this.todayEndsNs) return slot
+    if (this.pending === 0) return NONE
+    let endsNs = this.todayEndsNs
+    for (let days = 1; days <= mask; days++) {
+      bucket = (bucket + 1) & mask
+      endsNs += this.dayNs
+      const slot = first[bucket]!
+      if (slot !== NONE && at[slot << TIME_SHIFT]! < endsNs) {
+        this.today = bucket
+        this.todayEndsNs = endsNs
+        this.work += days
+        return slot
+      }
+    }
+    return this.earliestFarAway()
+  }
+
+  private startAt(day: number): void {
+    this.today = day & this.mask
+    this.todayEndsNs = (day + 1) * this.dayNs
+  }
+
+  // Nothing within a whole lap of the calendar: compare the heads of all buckets and jump to that day.
+  private earliestFarAway(): number {
+    let best = NONE
+    for (const slot of this.first)
+      if (slot !== NONE && (best === NONE || this.at[slot << TIME_SHIFT]! < this.at[best << TIME_SHIFT]!)) best = slot
+    this.work += 2 * this.mask
+    this.startAt(Math.floor(this.at[best << TIME_SHIFT]! * this.perNs))
+    return best
+  }
+
+  // Cold: once per REVIEW_EVENTS, and when the calendar is too small.
+
+  private review(): void {
+    const roomy = this.mask >= MIN_BUCKETS && this.pending * 8 < this.mask
+    if (this.work > WORK_PER_EVENT * this.handled || roomy) this.recut()
+    this.work = 0
+    this.handled = 0
+  }
+
+  private recut(): void {
+    const slots: number[] = []
+    for (const head of this.first) {
+      let slot = head
+      if (slot !== NONE)
+        do {
+          slots.push(slot)
+          slot = this.record[(slot << RECORD_SHIFT) + NEXT]!
+        } while (slot !== head)
+    }
+    // Equal times share a bucket, whose list is in order; a stable sort keeps that order.
+    slots.sort((a, b) => this.at[a << TIME_SHIFT]! - this.at[b << TIME_SHIFT]!)
+    let buckets = MIN_BUCKETS
+    while (buckets < slots.length) buckets *= 2
+    // The near half tells the gap between events that matter soon; the far half may be timers that never run.
+    const near = slots.length >> 1
+    const span = near > 1 ? this.at[slots[near]! << TIME_SHIFT]! - this.at[slots[0]! << TIME_SHIFT]! : this.dayNs
+    let dayNs = 1
+    while (dayNs * 2 <= span / Math.max(1, near) && dayNs < 2 ** 40) dayNs *= 2
+    this.first = new Int32Array(buckets).fill(NONE)
+    this.mask = buckets - 1
+    this.dayNs = dayNs
+    this.perNs = 1 / dayNs
+    this.startAt(Math.floor(this.nowNs * this.perNs))
+    for (const slot of slots) this.insert(slot, this.at[slot << TIME_SHIFT]!)
+    this.work = 0
+    this.handled = 0
+  }
+
+  private newSlot(): number {
+    const slot = this.slotCount++
+    if (slot << RECORD_SHIFT === this.record.length) {
+      if (slot === SLOTS) throw new RangeError(`more than ${SLOTS} events pending`)
+      const record = new Int32Array(this.record.length * 2)
+      record.set(this.record)
+      this.record = record
+      this.at = new Float64Array(record.buffer)
+    }
+    this.record[(slot << RECORD_SHIFT) + NEXT] = NONE
+    return slot
   }
 }
