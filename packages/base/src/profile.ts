@@ -18,6 +18,22 @@ export interface StructLayout {
  */
 export type KernelFeatures = Readonly<typeof linux618.features>
 
+/** Values of the `__GFP_` bits (0: this kernel has none) and `GFP_` masks, and the order in which tracepoints print them. */
+export interface GfpTable {
+  readonly bits: Readonly<Record<string, number>>
+  readonly masks: Readonly<Record<string, number>>
+  readonly text: readonly string[]
+}
+
+/** A slab cache as `kmem_cache_create` is asked for it, sizes in bytes. */
+export interface BootCache {
+  readonly name: string
+  readonly size: number
+  readonly align: number
+  readonly hwcache_align: boolean
+  readonly account: boolean
+}
+
 /** Models nothing in the kernel: the description of one kernel build. See `profiles/*.json`. */
 export interface KernelProfile {
   readonly schema: 'netmem-profile/1'
@@ -30,6 +46,9 @@ export interface KernelProfile {
   readonly SMP_CACHE_BYTES: number
   readonly MAX_SKB_FRAGS: number
   readonly features: KernelFeatures
+  readonly gfp: GfpTable
+  /** Slab caches made before networking starts that network caches merge with. */
+  readonly boot_caches: readonly BootCache[]
   readonly config: Readonly<Record<string, string>>
   readonly derived: Readonly<Record<string, number>>
   readonly structs: Readonly<Record<string, StructLayout>>
@@ -60,10 +79,28 @@ export function parseKernelProfile(json: unknown): KernelProfile {
     if (!Number.isInteger(json[key]) || (json[key] as number) < 1) bad(key, 'a positive integer')
   if (((json.page_size as number) & ((json.page_size as number) - 1)) !== 0) bad('page_size', 'a power of two')
   if ((json.MAX_SKB_FRAGS as number) < 17 || (json.MAX_SKB_FRAGS as number) > 45) bad('MAX_SKB_FRAGS', 'from 17 to 45')
-  for (const key of ['config', 'derived', 'structs', 'kmalloc', 'slab_caches', 'slab_sysfs', 'sysctl', 'features'])
+  for (const key of [
+    'config',
+    'derived',
+    'structs',
+    'kmalloc',
+    'slab_caches',
+    'slab_sysfs',
+    'sysctl',
+    'features',
+    'gfp',
+  ])
     if (!isRecord(json[key])) bad(key, 'an object')
   for (const [name, value] of Object.entries(linux618.features))
     if (typeof (json.features as Json)[name] !== typeof value) bad(`features.${name}`, `a ${typeof value}`)
+  for (const key of ['bits', 'masks'] as const) {
+    const table = (json.gfp as Json)[key]
+    if (!isRecord(table)) bad(`gfp.${key}`, 'an object')
+    for (const name of Object.keys(linux618.gfp[key]))
+      if (!Number.isInteger((table as Json)[name])) bad(`gfp.${key}.${name}`, 'an integer (0 when the kernel has none)')
+  }
+  if (!Array.isArray((json.gfp as Json).text)) bad('gfp.text', 'a list of names')
+  if (!Array.isArray(json.boot_caches)) bad('boot_caches', 'a list of caches')
   for (const [name, layout] of Object.entries(json.structs as Json))
     if (!isRecord(layout) || !Number.isInteger(layout.size)) bad(`structs.${name}.size`, 'an integer number of bytes')
   for (const name of ['sk_buff', 'sk_buff_fclones', 'skb_shared_info'])
