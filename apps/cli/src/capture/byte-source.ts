@@ -1,0 +1,105 @@
+/**
+ * A file as a window that moves forward: large reads into one reused buffer, so a capture of any size needs
+ * the memory of one window. Only the capture readers touch it; they look at `bytes` between `pos` and `end`
+ * and may overwrite what lies before `pos`.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { fileProblem, InputError } from '../errors.js'
+
+export const WINDOW_BYTES = 4 << 20
+/** Always writable in front of `pos`: room for an Ethernet header in front of a frame that has none. */
+export const LEAD_BYTES = 16
+/** As in libpcap: no capture holds a longer frame, so a longer one is damage. */
+export const MAX_FRAME_BYTES = 262144
+/** The longest run of bytes that `need` provides: a larger record is damage, not a record. */
+export const LONGEST_RUN_BYTES = 16 << 20
+
+export class ByteSource {
+  bytes: Uint8Array
+  view: DataView
+  /** Next byte that nobody has used. */
+  pos = LEAD_BYTES
+  /** End of what has been read. */
+  end = LEAD_BYTES
+  /** Where `bytes[0]` would be in the file. */
+  private base = -LEAD_BYTES
+  private ended = false
+  private readonly fd: number
+  /** Size of the file in bytes; 0 for a pipe, whose size nobody knows. */
+  readonly size: number
+  /** False for a pipe: it can be read only once. */
+  readonly rereadable: boolean
+
+  /** @throws InputError when the file is missing, unreadable or a directory. */
+  constructor(
+    readonly path: string,
+    windowBytes: number = WINDOW_BYTES,
+  ) {
+    try {
+      this.fd = path === '-' ? 0 : openSync(path, 'r')
+      const stat = fstatSync(this.fd)
+      if (stat.isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
+      this.rereadable = stat.isFile() && path !== '-'
+      this.size = stat.isFile() ? stat.size : 0
+    } catch (error) {
+      throw new InputError(`${path}: ${fileProblem(error)}`)
+    }
+    this.bytes = new Uint8Array(windowBytes)
+    this.view = new DataView(this.bytes.buffer)
+  }
+
+  /** Offset in the file of the next unused byte. */
+  get offset(): number {
+    return this.base + this.pos
+  }
+
+  /** Makes `[pos, pos + count)` readable. @returns false when the file ends before that. */
+  need(count: number): boolean {
+    if (this.end - this.pos >= count) return true
+    return this.needSlow(count)
+  }
+
+  /** Passes over `count` bytes without keeping them. @returns false when the file ends before that. */
+  skip(count: number): boolean {
+    let left = count
+    while (left > this.end - this.pos) {
+      left -= this.end - this.pos
+      this.pos = this.end
+      if (!this.needSlow(1)) return false
+    }
+    this.pos += left
+    return true
+  }
+
+  close(): void {
+    if (this.fd !== 0) closeSync(this.fd)
+  }
+
+  private needSlow(count: number): boolean {
+    if (count > LONGEST_RUN_BYTES) return false
+    const kept = this.end - this.pos
+    if (LEAD_BYTES + count > this.bytes.length) {
+      const larger = new Uint8Array(Math.max(LEAD_BYTES + count, this.bytes.length * 2))
+      larger.set(this.bytes.subarray(this.pos, this.end), LEAD_BYTES)
+      this.bytes = larger
+      this.view = new DataView(larger.buffer)
+    } else this.bytes.copyWithin(LEAD_BYTES, this.pos, this.end)
+    this.base += this.pos - LEAD_BYTES
+    this.pos = LEAD_BYTES
+    this.end = LEAD_BYTES + kept
+    while (!this.ended && this.end - this.pos < count) this.read()
+    return this.end - this.pos >= count
+  }
+
+  private read(): void {
+    try {
+      const got = readSync(this.fd, this.bytes, this.end, this.bytes.length - this.end, null)
+      if (got === 0) this.ended = true
+      this.end += got
+    } catch (error) {
+      // A terminal or an empty non-blocking pipe: nothing yet. Asking again is all a synchronous reader can do.
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return
+      throw new InputError(`${this.path}: byte ${this.base + this.end}: ${fileProblem(error)}`)
+    }
+  }
+}
