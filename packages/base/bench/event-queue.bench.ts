@@ -1,5 +1,5 @@
 /** Goal G15: the hold model. N events pending; one op runs the earliest and schedules one a random gap later. */
-import { EventQueue } from '../src/event-queue.js'
+import { EventQueue } from '@netmem/base'
 
 export interface BenchCase {
   /** Performs `n` operations and returns a checksum of the work. */

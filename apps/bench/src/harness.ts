@@ -1,0 +1,52 @@
+/**
+ * One case, one process: type feedback of one benchmark would poison the next. Time is process CPU time, so
+ * other load on the machine does not inflate it (it still costs cache).
+ */
+
+/** What every benchmark is: it performs `n` operations and returns a checksum of the work. */
+export interface BenchCase {
+  run(n: number): number
+}
+
+export interface Timing {
+  /** Median and minimum over the repeats, in ns per operation. */
+  median: number
+  min: number
+  /** Checksum of the last repeat, so that the work can't be optimised away and two builds can be compared. */
+  checksum: number
+  /** Operations of one repeat. */
+  operations: number
+}
+
+const cpuMs = (): number => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e3
+}
+
+/** @param ms CPU milliseconds of one repeat; after half a second of warm-up there are `repeats` of them. */
+export function time(benchCase: BenchCase, ms: number, repeats: number): Timing {
+  let n = 256
+  let spent = 0
+  // Warm up until the optimising compiler has settled, then size the repeats.
+  for (const began = cpuMs(); cpuMs() - began < 4 * ms; ) {
+    const t = cpuMs()
+    benchCase.run(n)
+    spent = cpuMs() - t
+    if (spent < ms / 4) n *= 2
+  }
+  n = Math.max(256, Math.ceil((n * ms) / Math.max(spent, 0.05)))
+  const times: number[] = []
+  let checksum = 0
+  for (let i = 0; i < repeats; i++) {
+    const t = cpuMs()
+    checksum = benchCase.run(n)
+    times.push(((cpuMs() - t) * 1e6) / n)
+  }
+  times.sort((a, b) => a - b)
+  return { median: times[times.length >> 1]!, min: times[0]!, checksum, operations: n }
+}
+
+export const median = (values: number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[sorted.length >> 1] ?? Number.NaN
+}

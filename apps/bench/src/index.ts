@@ -1,0 +1,106 @@
+/**
+ * `netmem-bench`: every goal with its peer in one run, interleaved round by round, one process a case.
+ * `--quick` runs everything once, briefly, and judges nothing: it shows that no benchmark has rotted.
+ */
+import { spawnSync } from 'node:child_process'
+import { cpus } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { Command, InvalidArgumentError } from 'commander'
+import { loadCase } from './cases/index.js'
+import { type Goal, goals } from './goals.js'
+import { type Timing, time } from './harness.js'
+import { openNativePeers } from './peers/native.js'
+import { asJson, asTable, type Result } from './report.js'
+
+const self = fileURLToPath(new URL('../bin/bench.js', import.meta.url))
+const isNative = (name: string): boolean => /^(dpdk|libc|twin|kernel)\./.test(name)
+
+const count = (text: string): number => {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError(`"${text}" is not a whole number from 1`)
+  return value
+}
+
+interface Options {
+  json?: boolean
+  peers?: boolean
+  quick?: boolean
+  rounds: number
+  goal?: string[]
+}
+
+function measureCase(name: string, quick: boolean): Timing {
+  const argv = [...process.execArgv, self, 'case', name, ...(quick ? ['--quick'] : [])]
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', timeout: 120_000 })
+  if (status !== 0) throw new Error(`case ${name} failed: ${stderr.trim() || `exit ${status}`}`)
+  return JSON.parse(stdout) as Timing
+}
+
+function runGoals(chosen: Goal[], options: Options): Result[] {
+  const native = openNativePeers()
+  const results: Result[] = chosen.map((goal) => ({ goal, ours: [], oursMin: Number.POSITIVE_INFINITY, peer: [] }))
+  const rounds = options.quick ? 1 : options.rounds
+  try {
+    for (let round = 0; round < rounds; round++)
+      for (const result of results) {
+        const { goal } = result
+        if (process.stderr.isTTY) process.stderr.write(`\r\x1b[Kround ${round + 1}/${rounds}: ${goal.id} ${goal.name}`)
+        const ours = measureCase(goal.ours, options.quick === true)
+        result.ours.push(ours.median)
+        result.oursMin = Math.min(result.oursMin, ours.min)
+        if (goal.peer === undefined) continue
+        if (!isNative(goal.peer)) result.peer.push(measureCase(goal.peer, options.quick === true).median)
+        else if (options.peers !== true) result.missing = 'native peers run with --peers'
+        else {
+          const figure = native.measure(goal.peer)
+          if (typeof figure === 'number') result.peer.push(figure)
+          else result.missing = figure.missing
+        }
+      }
+  } finally {
+    native.close()
+    if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+  }
+  return results
+}
+
+const program = new Command('netmem-bench')
+  .description('Measures netmem against its peers, interleaved in one run; prints medians and ratios.')
+  .option('--json', 'one JSON document on standard output')
+  .option('--peers', 'run the native peers too (gcc, libdpdk-dev; root for the kernel figures)')
+  .option('--quick', 'run each case once and briefly; judges nothing')
+  .option('--rounds <n>', 'rounds of model and peer after one another', count, 5)
+  .option('--goal <id...>', 'only these goals, for example G1 G2')
+  .addHelpText(
+    'after',
+    '\nExamples:\n  bench.js --peers\n  bench.js --goal G1 G2 --rounds 9 --peers\n  bench.js --quick --json',
+  )
+  .action((options: Options) => {
+    const unknown = (options.goal ?? []).filter((id) => !goals.some((goal) => goal.id === id))
+    if (unknown.length > 0) {
+      process.stderr.write(
+        `netmem-bench: no goal ${unknown.join(', ')}; there are ${goals.map(({ id }) => id).join(', ')}\n`,
+      )
+      process.exitCode = 2
+      return
+    }
+    const chosen = options.goal === undefined ? goals : goals.filter(({ id }) => options.goal!.includes(id))
+    const results = runGoals(chosen, options)
+    const environment = {
+      node: process.version,
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cpus: cpus().length,
+      rounds: options.rounds,
+    }
+    process.stdout.write(options.json ? asJson(results, environment) : `${asTable(results)}\n`)
+  })
+
+program
+  .command('case <name>', { hidden: true })
+  .option('--quick')
+  .action(async (name: string, options: { quick?: boolean }) => {
+    const timing = time(await loadCase(name), options.quick ? 2 : 100, options.quick ? 1 : 5)
+    process.stdout.write(JSON.stringify(timing))
+  })
+
+await program.parseAsync()
