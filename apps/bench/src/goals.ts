@@ -13,6 +13,8 @@ export interface Goal {
   ours: string
   /** A case, or a native figure (`dpdk.`, `libc.`, `twin.`, `kernel.`); absent where the goal is absolute. */
   peer?: string
+  /** Counts what the engine did in steady state instead of time: collections and deoptimisations. */
+  steady?: true
   /** `ours/peer` or `peer/ours`: what the goal's line divides. */
   ratio?: 'ours/peer' | 'peer/ours'
   /** Where the ratio should be. */
@@ -109,5 +111,29 @@ export const goals: Goal[] = [
     peer: 'flatqueue.1024',
     ratio: 'peer/ours',
     goal: { least: 1.7 },
+  },
+  {
+    id: 'G17-alloc',
+    name: 'collections + deopts in 5 M skb alloc + free',
+    unit: 'count',
+    ours: 'skb.hot',
+    steady: true,
+    goal: { most: 0 },
+  },
+  {
+    id: 'G17-window',
+    name: 'collections + deopts in 5 M skb, 1024 live',
+    unit: 'count',
+    ours: 'skb.window1024',
+    steady: true,
+    goal: { most: 0 },
+  },
+  {
+    id: 'G17-clone',
+    name: 'collections + deopts in 5 M clone + free',
+    unit: 'count',
+    ours: 'skb.clone',
+    steady: true,
+    goal: { most: 0 },
   },
 ]

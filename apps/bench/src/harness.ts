@@ -46,6 +46,31 @@ export function time(benchCase: BenchCase, ms: number, repeats: number): Timing 
   return { median: times[times.length >> 1]!, min: times[0]!, checksum, operations: n }
 }
 
+const STEADY_MARK = '== steady state =='
+
+/**
+ * Warms up, prints a mark, then works on: run under `--trace-gc --trace-deopt`, what the engine prints after the
+ * mark is what it did in steady state.
+ *
+ * @param operations how many after the mark.
+ */
+export function runSteadily(benchCase: BenchCase, operations: number): void {
+  for (let done = 0; done < operations; done += 50_000) benchCase.run(50_000)
+  process.stdout.write(`${STEADY_MARK}\n`)
+  for (let done = 0; done < operations; done += 50_000) benchCase.run(50_000)
+}
+
+/** @returns collections and deoptimisations that the engine printed after the mark, or null without a mark. */
+export function countAfterMark(output: string): { collections: number; deopts: number } | null {
+  const at = output.indexOf(STEADY_MARK)
+  if (at < 0) return null
+  const lines = output.slice(at).split('\n')
+  return {
+    collections: lines.filter((line) => /Scavenge|Mark-Compact/.test(line)).length,
+    deopts: lines.filter((line) => /\[bailout \(kind: deopt/.test(line)).length,
+  }
+}
+
 export const median = (values: number[]): number => {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[sorted.length >> 1] ?? Number.NaN

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError } from 'commander'
 import { loadCase } from './cases/index.js'
 import { type Goal, goals } from './goals.js'
-import { type Timing, time } from './harness.js'
+import { countAfterMark, runSteadily, type Timing, time } from './harness.js'
 import { openNativePeers } from './peers/native.js'
 import { asJson, asTable, type Result } from './report.js'
 
@@ -36,6 +36,20 @@ function measureCase(name: string, quick: boolean): Timing {
   return JSON.parse(stdout) as Timing
 }
 
+const STEADY_OPERATIONS = 5_000_000
+
+function countSteady(name: string, quick: boolean): number {
+  const argv = ['--trace-gc', '--trace-deopt', self, 'case', name, '--steady', ...(quick ? ['--quick'] : [])]
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, {
+    encoding: 'utf8',
+    timeout: 300_000,
+    maxBuffer: 1 << 28,
+  })
+  const counts = countAfterMark(stdout)
+  if (status !== 0 || counts === null) throw new Error(`case ${name} failed: ${stderr.trim() || `exit ${status}`}`)
+  return counts.collections + counts.deopts
+}
+
 function runGoals(chosen: Goal[], options: Options): Result[] {
   const native = openNativePeers()
   const results: Result[] = chosen.map((goal) => ({ goal, ours: [], oursMin: Number.POSITIVE_INFINITY, peer: [] }))
@@ -45,6 +59,12 @@ function runGoals(chosen: Goal[], options: Options): Result[] {
       for (const result of results) {
         const { goal } = result
         if (process.stderr.isTTY) process.stderr.write(`\r\x1b[Kround ${round + 1}/${rounds}: ${goal.id} ${goal.name}`)
+        if (goal.steady === true) {
+          const count = countSteady(goal.ours, options.quick === true)
+          result.ours.push(count)
+          result.oursMin = Math.min(result.oursMin, count)
+          continue
+        }
         const ours = measureCase(goal.ours, options.quick === true)
         result.ours.push(ours.median)
         result.oursMin = Math.min(result.oursMin, ours.min)
@@ -65,6 +85,7 @@ function runGoals(chosen: Goal[], options: Options): Result[] {
 }
 
 const program = new Command('netmem-bench')
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   .description('Measures netmem against its peers, interleaved in one run; prints medians and ratios.')
   .option('--json', 'one JSON document on standard output')
   .option('--peers', 'run the native peers too (gcc, libdpdk-dev; root for the kernel figures)')
@@ -98,7 +119,12 @@ const program = new Command('netmem-bench')
 program
   .command('case <name>', { hidden: true })
   .option('--quick')
-  .action(async (name: string, options: { quick?: boolean }) => {
+  .option('--steady')
+  .action(async (name: string, options: { quick?: boolean; steady?: boolean }) => {
+    if (options.steady === true) {
+      runSteadily(await loadCase(name), options.quick === true ? 50_000 : STEADY_OPERATIONS)
+      return
+    }
     const timing = time(await loadCase(name), options.quick ? 2 : 100, options.quick ? 1 : 5)
     process.stdout.write(JSON.stringify(timing))
   })

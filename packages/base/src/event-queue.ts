@@ -15,19 +15,14 @@ export type EventHandler = (arg0: number, arg1: number) => void
 
 const NONE = -1
 const MIN_BUCKETS = 64
-// An event's record is half a cache line: its time as one double, then six integers. Words of the integer view:
-const NEXT = 2
-const PREV = 3
-const HANDLER = 4
-const ARG0 = 5
-const ARG1 = 6
-const USE = 7
-const RECORD_SHIFT = 3
-const TIME_SHIFT = RECORD_SHIFT - 1
+const FIRST_CAPACITY = 64
 // An event's number is a small integer: its slot, and how often the slot was used in the bits above. A number that
 // was cancelled or has run names nothing, until the same slot has been used 1024 times more.
 const SLOT_BITS = 21
 const SLOTS = 1 << SLOT_BITS
+// A slot's tag: the handler in the low bits, the use count above.
+const HANDLER_BITS = 16
+const HANDLERS = 1 << HANDLER_BITS
 const USES = 1 << (31 - SLOT_BITS)
 // More steps than this per event, on average, and the calendar is cut anew.
 const WORK_PER_EVENT = 6
@@ -41,14 +36,18 @@ export class EventQueue {
 
   private readonly handlers: EventHandler[] = []
 
-  private record = new Int32Array(MIN_BUCKETS << RECORD_SHIFT)
-  /** The times: the same bytes as `record`. */
-  private at = new Float64Array(this.record.buffer)
+  // One array per member: the search touches times and links alone, and those of a thousand events stay in the cache.
+  private at = new Float64Array(FIRST_CAPACITY)
+  private next = new Int32Array(FIRST_CAPACITY)
+  private prev = new Int32Array(FIRST_CAPACITY)
+  private tag = new Int32Array(FIRST_CAPACITY)
+  private arg0 = new Int32Array(FIRST_CAPACITY)
+  private arg1 = new Int32Array(FIRST_CAPACITY)
   private freeSlot = NONE
   // Slot 0 is never used, so that no event's number is 0.
   private slotCount = 1
 
-  // The calendar: each bucket's first event (whose PREV is the last: lists are rings), the bucket where the search
+  // The calendar: each bucket's first event (whose `prev` is the last: lists are rings), the bucket where the search
   // begins and when its day ends.
   private first = new Int32Array(MIN_BUCKETS).fill(NONE)
   private mask = MIN_BUCKETS - 1
@@ -62,6 +61,7 @@ export class EventQueue {
 
   /** Registers code once, so that scheduling allocates nothing. @returns the number by which `schedule` names it. */
   register(handler: EventHandler): number {
+    if (this.handlers.length === HANDLERS) throw new RangeError(`more than ${HANDLERS} event handlers`)
     this.handlers.push(handler)
     return this.handlers.length - 1
   }
@@ -78,34 +78,33 @@ export class EventQueue {
       assert(handler >= 0 && handler < this.handlers.length, 'event handler was never registered')
       assert((arg0 | 0) === arg0 && (arg1 | 0) === arg1, 'event arguments are 32-bit integers')
     }
-    const t = atNs < this.nowNs ? this.nowNs : atNs
+    const t = Math.max(atNs, this.nowNs)
     let slot = this.freeSlot
     if (slot === NONE) slot = this.newSlot()
-    const record = this.record
-    const r = slot << RECORD_SHIFT
-    this.freeSlot = record[r + NEXT]!
-    this.at[slot << TIME_SHIFT] = t
-    record[r + HANDLER] = handler
-    record[r + ARG0] = arg0
-    record[r + ARG1] = arg1
+    else this.freeSlot = this.next[slot]!
+    const use = this.tag[slot]! >>> HANDLER_BITS
+    this.at[slot] = t
+    this.tag[slot] = (use << HANDLER_BITS) | handler
+    this.arg0[slot] = arg0
+    this.arg1[slot] = arg1
     this.insert(slot, t)
     if (++this.pending > 2 * this.mask) this.recut()
-    return (record[r + USE]! << SLOT_BITS) + slot
+    return (use << SLOT_BITS) | slot
   }
 
   /** @returns false when the event has run or was cancelled before: then nothing happens. */
   cancel(event: number): boolean {
     const slot = event & (SLOTS - 1)
     if (event <= 0 || slot >= this.slotCount) return false
-    if (this.record[(slot << RECORD_SHIFT) + USE] !== event >> SLOT_BITS) return false
-    this.remove(slot, Math.floor(this.at[slot << TIME_SHIFT]! * this.perNs) & this.mask)
+    if (this.tag[slot]! >>> HANDLER_BITS !== event >> SLOT_BITS) return false
+    this.remove(slot, (this.at[slot]! * this.perNs) & this.mask)
     return true
   }
 
   /** @returns the time of the next event, or -1 when there is none. */
   nextAtNs(): number {
     const slot = this.earliest()
-    return slot === NONE ? -1 : this.at[slot << TIME_SHIFT]!
+    return slot === NONE ? -1 : this.at[slot]!
   }
 
   /** Runs the next event. @returns false when there is none. */
@@ -118,68 +117,62 @@ export class EventQueue {
 
   /** Runs every event up to and including `ns`, those that they schedule too, and leaves the time at `ns`. */
   runUntil(ns: number): void {
-    for (let slot = this.earliest(); slot !== NONE && this.at[slot << TIME_SHIFT]! <= ns; slot = this.earliest())
-      this.run(slot)
+    for (let slot = this.earliest(); slot !== NONE && this.at[slot]! <= ns; slot = this.earliest()) this.run(slot)
     if (ns > this.nowNs) this.nowNs = ns as Ns
   }
 
   private run(slot: number): void {
-    const record = this.record
-    const r = slot << RECORD_SHIFT
-    this.nowNs = this.at[slot << TIME_SHIFT]! as Ns
+    this.nowNs = this.at[slot]! as Ns
     this.remove(slot, this.today)
-    this.handlers[record[r + HANDLER]!]!(record[r + ARG0]!, record[r + ARG1]!)
+    // The slot is free again, but nobody has taken it yet.
+    this.handlers[this.tag[slot]! & (HANDLERS - 1)]!(this.arg0[slot]!, this.arg1[slot]!)
   }
 
   // The calendar itself.
 
   private insert(slot: number, t: number): void {
-    const { at, record, first } = this
-    const day = Math.floor(t * this.perNs)
-    const bucket = day & this.mask
+    const { at, next, prev, first } = this
     // After a look far ahead an event may come before the day where the search would begin.
-    if (t < this.todayEndsNs - this.dayNs) this.startAt(day)
-    const r = slot << RECORD_SHIFT
+    if (t < this.todayEndsNs - this.dayNs) this.startAt(Math.floor(t * this.perNs))
+    const bucket = (t * this.perNs) & this.mask
     const head = first[bucket]!
     if (head === NONE) {
       first[bucket] = slot
-      record[r + NEXT] = slot
-      record[r + PREV] = slot
+      next[slot] = slot
+      prev[slot] = slot
       return
     }
     // From the back: a burst of equal times, or of growing ones, appends in one step and stays first in first out.
-    let before = record[(head << RECORD_SHIFT) + PREV]!
-    if (at[before << TIME_SHIFT]! > t) {
-      do {
-        if (before === head) {
-          first[bucket] = slot
-          before = record[(head << RECORD_SHIFT) + PREV]!
-          break
-        }
-        before = record[(before << RECORD_SHIFT) + PREV]!
-        this.work++
-      } while (at[before << TIME_SHIFT]! > t)
+    let before = prev[head]!
+    while (at[before]! > t) {
+      this.work++
+      if (before === head) {
+        first[bucket] = slot
+        before = prev[head]!
+        break
+      }
+      before = prev[before]!
     }
-    const after = record[(before << RECORD_SHIFT) + NEXT]!
-    record[r + NEXT] = after
-    record[r + PREV] = before
-    record[(before << RECORD_SHIFT) + NEXT] = slot
-    record[(after << RECORD_SHIFT) + PREV] = slot
+    const after = next[before]!
+    next[slot] = after
+    prev[slot] = before
+    next[before] = slot
+    prev[after] = slot
   }
 
   private remove(slot: number, bucket: number): void {
-    const { record, first } = this
-    const r = slot << RECORD_SHIFT
-    const after = record[r + NEXT]!
-    if (after === slot) first[bucket] = NONE
+    const { next, prev } = this
+    const after = next[slot]!
+    if (after === slot) this.first[bucket] = NONE
     else {
-      const before = record[r + PREV]!
-      if (first[bucket] === slot) first[bucket] = after
-      record[(before << RECORD_SHIFT) + NEXT] = after
-      record[(after << RECORD_SHIFT) + PREV] = before
+      const before = prev[slot]!
+      if (this.first[bucket] === slot) this.first[bucket] = after
+      next[before] = after
+      prev[after] = before
     }
-    record[r + USE] = (record[r + USE]! + 1) & (USES - 1)
-    record[r + NEXT] = this.freeSlot
+    const tag = this.tag[slot]! + HANDLERS
+    this.tag[slot] = tag < USES * HANDLERS ? tag : tag - USES * HANDLERS
+    next[slot] = this.freeSlot
     this.freeSlot = slot
     this.pending--
     if (++this.handled > REVIEW_EVENTS) this.review()
@@ -189,14 +182,14 @@ export class EventQueue {
     const { first, at, mask } = this
     let bucket = this.today
     const slot = first[bucket]!
-    if (slot !== NONE && at[slot << TIME_SHIFT]! < this.todayEndsNs) return slot
+    if (slot !== NONE && at[slot]! < this.todayEndsNs) return slot
     if (this.pending === 0) return NONE
     let endsNs = this.todayEndsNs
     for (let days = 1; days <= mask; days++) {
       bucket = (bucket + 1) & mask
       endsNs += this.dayNs
       const slot = first[bucket]!
-      if (slot !== NONE && at[slot << TIME_SHIFT]! < endsNs) {
+      if (slot !== NONE && at[slot]! < endsNs) {
         this.today = bucket
         this.todayEndsNs = endsNs
         this.work += days
@@ -214,10 +207,9 @@ export class EventQueue {
   // Nothing within a whole lap of the calendar: compare the heads of all buckets and jump to that day.
   private earliestFarAway(): number {
     let best = NONE
-    for (const slot of this.first)
-      if (slot !== NONE && (best === NONE || this.at[slot << TIME_SHIFT]! < this.at[best << TIME_SHIFT]!)) best = slot
+    for (const slot of this.first) if (slot !== NONE && (best === NONE || this.at[slot]! < this.at[best]!)) best = slot
     this.work += 2 * this.mask
-    this.startAt(Math.floor(this.at[best << TIME_SHIFT]! * this.perNs))
+    this.startAt(Math.floor(this.at[best]! * this.perNs))
     return best
   }
 
@@ -237,16 +229,16 @@ export class EventQueue {
       if (slot !== NONE)
         do {
           slots.push(slot)
-          slot = this.record[(slot << RECORD_SHIFT) + NEXT]!
+          slot = this.next[slot]!
         } while (slot !== head)
     }
     // Equal times share a bucket, whose list is in order; a stable sort keeps that order.
-    slots.sort((a, b) => this.at[a << TIME_SHIFT]! - this.at[b << TIME_SHIFT]!)
+    slots.sort((a, b) => this.at[a]! - this.at[b]!)
     let buckets = MIN_BUCKETS
     while (buckets < slots.length) buckets *= 2
     // The near half tells the gap between events that matter soon; the far half may be timers that never run.
     const near = slots.length >> 1
-    const span = near > 1 ? this.at[slots[near]! << TIME_SHIFT]! - this.at[slots[0]! << TIME_SHIFT]! : this.dayNs
+    const span = near > 1 ? this.at[slots[near]!]! - this.at[slots[0]!]! : this.dayNs
     let dayNs = 1
     while (dayNs * 2 <= span / Math.max(1, near) && dayNs < 2 ** 40) dayNs *= 2
     this.first = new Int32Array(buckets).fill(NONE)
@@ -254,21 +246,27 @@ export class EventQueue {
     this.dayNs = dayNs
     this.perNs = 1 / dayNs
     this.startAt(Math.floor(this.nowNs * this.perNs))
-    for (const slot of slots) this.insert(slot, this.at[slot << TIME_SHIFT]!)
+    for (const slot of slots) this.insert(slot, this.at[slot]!)
     this.work = 0
     this.handled = 0
   }
 
   private newSlot(): number {
     const slot = this.slotCount++
-    if (slot << RECORD_SHIFT === this.record.length) {
+    if (slot === this.at.length) {
       if (slot === SLOTS) throw new RangeError(`more than ${SLOTS} events pending`)
-      const record = new Int32Array(this.record.length * 2)
-      record.set(this.record)
-      this.record = record
-      this.at = new Float64Array(record.buffer)
+      this.at = copyInto(new Float64Array(slot * 2), this.at)
+      this.next = copyInto(new Int32Array(slot * 2), this.next)
+      this.prev = copyInto(new Int32Array(slot * 2), this.prev)
+      this.tag = copyInto(new Int32Array(slot * 2), this.tag)
+      this.arg0 = copyInto(new Int32Array(slot * 2), this.arg0)
+      this.arg1 = copyInto(new Int32Array(slot * 2), this.arg1)
     }
-    this.record[(slot << RECORD_SHIFT) + NEXT] = NONE
     return slot
   }
+}
+
+function copyInto<A extends Float64Array | Int32Array>(to: A, from: A): A {
+  to.set(from)
+  return to
 }
