@@ -1,0 +1,96 @@
+/**
+ * A clone is a second descriptor for the same data: the head costs an object, the data a count. truesize is
+ * copied, not shared, so charging both counts the data twice; that is what the kernel does.
+ */
+import { assert, type Cpu, type Gfp } from '@netmem/base'
+import { kmemCacheAllocObj } from '@netmem/memory'
+import { NUMA_NO_NODE } from './alloc.js'
+import { SHINFO_DATAREF_WORD, shinfoFlags, SKBFL_ZEROCOPY_ENABLE } from './shared-info.js'
+import {
+  SKB_CLONED,
+  SKB_FCLONE_CLONE,
+  SKB_FCLONE_MASK,
+  SKB_FCLONE_ORIG,
+  SKB_FCLONE_SHIFT,
+  SKB_NOHDR,
+  SKB_PEEKED,
+  SKB_PFMEMALLOC,
+  SKB_RARE_MASK,
+  type SkBuff,
+  skbHeadroom,
+} from './sk-buff.js'
+import { skbOrphanFrags } from './expand.js'
+import { copyRareFields } from './header-fields.js'
+
+/**
+ * Models `skb_clone` (net/core/skbuff.c): the companion of a pair if it is idle, else a head of its own.
+ *
+ * @returns a clone with one holder and no owner; null when there is no memory (then nothing has changed) or
+ *   user fragments could not be copied.
+ */
+export function skbClone(cpu: Cpu, skb: SkBuff, gfp: Gfp): SkBuff | null {
+  if ((shinfoFlags(skb) & SKBFL_ZEROCOPY_ENABLE) !== 0 && skbOrphanFrags(cpu, skb, gfp) !== 0) return null
+  const env = skb.env
+  const flags = skb.flags
+  if ((flags & SKB_FCLONE_MASK) >> SKB_FCLONE_SHIFT === SKB_FCLONE_ORIG && skb.fcloneRef === 1) {
+    const n = env.skbs[skb.twin]!
+    skb.fcloneRef = 2
+    return skbCloneInto(n, skb, SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT)
+  }
+  const mask = ((flags & SKB_PFMEMALLOC) !== 0 ? gfp | env.mem.gfp.MEMALLOC : gfp) as Gfp
+  const obj = kmemCacheAllocObj(env.skbuffCache, cpu, mask, NUMA_NO_NODE, 'skb_clone')
+  return obj < 0 ? null : skbCloneInto(env.headBodies[obj]!, skb, 0)
+}
+
+/** Models `__skb_clone`: fills `n` from `skb`; both are clones afterwards. `kind` is the fclone bits of `n`. */
+export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
+  const flags = skb.flags
+  const words = skb.env.i32
+  const at = (skb.end >>> 2) + SHINFO_DATAREF_WORD
+  if (__ASSERT__) assert((words[at]! & 0xffff) > 0, 'skb_clone: of freed data')
+  words[at]!++
+  skb.flags = flags | SKB_CLONED
+  n.flags = (flags & ~(SKB_FCLONE_MASK | SKB_NOHDR | SKB_PEEKED)) | SKB_CLONED | kind
+  n.users = 1
+  n.next = 0
+  n.prev = 0
+  n.head = skb.head
+  n.data = skb.data
+  n.tail = skb.tail
+  n.end = skb.end
+  n.len = skb.len
+  n.dataLen = skb.dataLen
+  n.truesize = skb.truesize
+  n.destructor = 0
+  n.sk = 0
+  n.dev = skb.dev
+  n.refdst = skb.refdst
+  n.protocol = skb.protocol
+  n.transportHeader = skb.transportHeader
+  n.networkHeader = skb.networkHeader
+  n.macHeader = skb.macHeader
+  n.queueMapping = skb.queueMapping
+  n.priority = skb.priority
+  n.hash = skb.hash
+  n.allocCpu = skb.allocCpu
+  n.macLen = skb.macLen
+  n.hdrLen = (flags & SKB_NOHDR) !== 0 ? skbHeadroom(skb) : skb.hdrLen
+  n.csum = skb.csum
+  n.csumStart = skb.csumStart
+  n.csumOffset = skb.csumOffset
+  n.skbIif = skb.skbIif
+  n.cb0 = skb.cb0
+  n.cb1 = skb.cb1
+  n.cb2 = skb.cb2
+  n.cb3 = skb.cb3
+  n.cb4 = skb.cb4
+  n.cb5 = skb.cb5
+  n.cb6 = skb.cb6
+  n.cb7 = skb.cb7
+  n.cb8 = skb.cb8
+  n.cb9 = skb.cb9
+  n.cb10 = skb.cb10
+  n.cb11 = skb.cb11
+  if ((flags & SKB_RARE_MASK) !== 0 || skb.refdst !== 0) copyRareFields(n, skb)
+  return n
+}

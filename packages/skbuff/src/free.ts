@@ -1,0 +1,104 @@
+/**
+ * Letting go of an skb. Which function is called says what the packet's end means: consumed, or dropped and
+ * why. The difference is only what tracepoints print; the memory goes the same way.
+ */
+import { type Cpu, inHardirq, irqsDisabled } from '@netmem/base'
+import { consumedReason, type SkbDropReason } from './drop-reason.js'
+import { NAPI_SKB_CACHE_SIZE } from './napi-alloc-cache.js'
+import { napiSkbCacheFlush } from './napi-skb-cache.js'
+import { skbQueueTail } from './queue.js'
+import {
+  kfreeSkb,
+  kfreeSkbmem,
+  kfreeSkbUnchecked,
+  skbReleaseAll,
+  skbReleaseData,
+  skbReleaseHeadState,
+  skbUnref,
+} from './release.js'
+import { SKB_FCLONE_MASK, type SkBuff } from './sk-buff.js'
+
+/** Models `consume_skb` (net/core/skbuff.c): the packet did what it was for. */
+export function consumeSkb(cpu: Cpu, skb: SkBuff, location: string): void {
+  if (!skbUnref(skb)) return
+  const trace = skb.env.trace
+  if (trace.consumeSkb !== null) trace.consumeSkb(cpu, skb.addr, location)
+  skbReleaseAll(cpu, skb, 'CONSUMED')
+  kfreeSkbmem(cpu, skb, location)
+}
+
+/**
+ * Models `napi_consume_skb` (net/core/skbuff.c): as `consume_skb` from a poll; the head goes to the CPU's cache.
+ *
+ * @param budget of the poll that runs; 0 means that this is no poll (netpoll), so the cache may not be touched.
+ */
+export function napiConsumeSkb(cpu: Cpu, skb: SkBuff, budget: number): void {
+  if (budget === 0) {
+    devConsumeSkbAny(cpu, skb)
+    return
+  }
+  if (!skbUnref(skb)) return
+  const env = skb.env
+  if (env.trace.consumeSkb !== null) env.trace.consumeSkb(cpu, skb.addr, 'napi_consume_skb')
+  if ((skb.flags & SKB_FCLONE_MASK) !== 0) {
+    kfreeSkbUnchecked(cpu, skb, 'napi_consume_skb')
+    return
+  }
+  skbReleaseHeadState(cpu, skb)
+  skbReleaseData(cpu, skb, 'CONSUMED')
+  if (__ASSERT__) skb.users = 0
+  const nc = env.napi[cpu.id]!
+  nc.skbCache[nc.skbCount++] = skb.obj
+  if (nc.skbCount === NAPI_SKB_CACHE_SIZE) napiSkbCacheFlush(env, cpu, nc)
+}
+
+/** Models `__napi_kfree_skb` (net/core/skbuff.c): releases an skb whose references are gone; the head to the cache. */
+export function napiKfreeSkb(cpu: Cpu, skb: SkBuff, reason: SkbDropReason): void {
+  const env = skb.env
+  skbReleaseAll(cpu, skb, reason)
+  if (__ASSERT__) skb.users = 0
+  const nc = env.napi[cpu.id]!
+  nc.skbCache[nc.skbCount++] = skb.obj
+  if (nc.skbCount === NAPI_SKB_CACHE_SIZE) napiSkbCacheFlush(env, cpu, nc)
+}
+
+/** Models `__consume_stateless_skb` (net/core/skbuff.c): head state is gone already; `users` is not looked at. */
+export function consumeStatelessSkb(cpu: Cpu, skb: SkBuff, location: string): void {
+  const env = skb.env
+  if (env.trace.consumeSkb !== null) env.trace.consumeSkb(cpu, skb.addr, env.sites.statelessConsume ?? location)
+  skbReleaseData(cpu, skb, 'CONSUMED')
+  kfreeSkbmem(cpu, skb, location)
+}
+
+/** Models `dev_kfree_skb` (include/linux/netdevice.h), which is `consume_skb` by another name. */
+export const devKfreeSkb = consumeSkb
+
+/** Models `dev_kfree_skb_any_reason`: a device lets go in any context. */
+export function devKfreeSkbAny(cpu: Cpu, skb: SkBuff, reason: SkbDropReason, location = 'dev_kfree_skb_any_reason'): void {
+  if (inHardirq(cpu) || irqsDisabled(cpu)) devKfreeSkbIrq(cpu, skb, reason)
+  else kfreeSkb(cpu, skb, reason, location)
+}
+
+/** Models `dev_consume_skb_any`. */
+export const devConsumeSkbAny = (cpu: Cpu, skb: SkBuff): void =>
+  devKfreeSkbAny(cpu, skb, consumedReason, 'dev_kfree_skb_any_reason')
+
+/** Models `dev_consume_skb_irq`. */
+export const devConsumeSkbIrq = (cpu: Cpu, skb: SkBuff): void => devKfreeSkbIrq(cpu, skb, consumedReason)
+
+/**
+ * Models `dev_kfree_skb_irq_reason` (net/core/dev.c): nothing may be freed here, so the skb waits on the CPU's
+ * completion queue until its transmit softirq runs (`netTxCompletion`). `cb0` keeps why: 1 consumed, 0 dropped.
+ */
+export function devKfreeSkbIrq(cpu: Cpu, skb: SkBuff, reason: SkbDropReason): void {
+  if (skb.users === 1) skb.users = 0
+  else {
+    skb.users--
+    if (skb.users !== 0) return
+  }
+  const env = skb.env
+  skb.cb0 = reason === consumedReason ? 1 : 0
+  env.irqReasons[skb.id] = reason
+  skbQueueTail(env.completionQueue[cpu.id]!, skb)
+  env.slots.raiseNetTxSoftirq(cpu)
+}

@@ -1,0 +1,131 @@
+/**
+ * Heads for received packets. Small ones come from the slab, middling ones are cut from the CPU's page
+ * fragment cache, big ones come from the slab again: the fragment cache promises no more than a page.
+ */
+import { type Addr, type Cpu, type Gfp, inHardirq, irqsDisabled, NULL } from '@netmem/base'
+import { kmemCacheAllocObj } from '@netmem/memory'
+import { type PageFragCache, pageFragAllocAlign, pageFragAllocSlow, pageFragFree } from '@netmem/page-frag'
+import { allocSkb, NUMA_NO_NODE, SKB_ALLOC_NAPI, SKB_ALLOC_RX } from './alloc.js'
+import { buildSkbBody } from './birth.js'
+import type { Skbuffs } from './env.js'
+import { napiAllocSlice } from './napi-slices.js'
+import { napiSkbCacheRefill } from './napi-skb-cache.js'
+import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
+
+/**
+ * Models `napi_alloc_skb` (6.9 on) and `__napi_alloc_skb` (net/core/skbuff.c). Softirq context of `cpu`.
+ *
+ * @param dev id of the device; the caller's napi instance knows it.
+ * @param len bytes wanted behind the headroom of `NET_SKB_PAD + NET_IP_ALIGN`.
+ * @returns an skb with that headroom, or null.
+ */
+export function napiAllocSkb(env: Skbuffs, cpu: Cpu, dev: number, len: number): SkBuff | null {
+  const sizes = env.sizes
+  const pad = sizes.netSkbPad + sizes.netIpAlign
+  const room = len + pad
+  if (room <= sizes.rxSlabRoom || room > sizes.rxPageRoom) return napiAllocSkbSlab(env, cpu, dev, room, pad)
+  const bytes = ((room + sizes.lineBytes - 1) & -sizes.lineBytes) + sizes.sharedInfoBytes
+  const nc = env.napi[cpu.id]!
+  const frag = nc.page
+  // `pageFragAllocAlign` by hand: G1 pays for every call.
+  const start = frag.offset
+  const next = start + bytes
+  let head: Addr
+  if (frag.countsUp && next <= frag.size) {
+    frag.pagecntBias--
+    frag.offset = next
+    head = ((frag.virt + start) | 0) as Addr
+  } else {
+    head = napiAllocHeadSlow(env, cpu, frag, bytes)
+    if (head === NULL) return null
+  }
+  if (nc.skbCount === 0 && napiSkbCacheRefill(env, cpu, nc) === 0) {
+    pageFragFree(env.mem, cpu, head, 'napi_alloc_skb')
+    return null
+  }
+  const skb = env.headBodies[nc.skbCache[--nc.skbCount]!]!
+  buildSkbBody(skb, head, bytes, frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu.id)
+  const data = ((head + pad) | 0) as Addr
+  skb.data = data
+  skb.tail = data
+  skb.dev = dev
+  return skb
+}
+
+/**
+ * Models `__netdev_alloc_skb` (net/core/skbuff.c): any context; the fragment cache that fits it.
+ *
+ * @returns an skb with a headroom of `NET_SKB_PAD`, or null.
+ */
+export function netdevAllocSkb(
+  env: Skbuffs,
+  cpu: Cpu,
+  dev: number,
+  len: number,
+  gfp: Gfp = env.mem.gfp.GFP_ATOMIC as Gfp,
+): SkBuff | null {
+  const sizes = env.sizes
+  const pad = sizes.netSkbPad
+  const room = len + pad
+  const { DIRECT_RECLAIM, DMA, MEMALLOC } = env.mem.gfp
+  if (
+    room <= sizes.rxSlabRoom ||
+    room > sizes.rxPageRoom ||
+    (gfp & (DIRECT_RECLAIM | DMA)) !== 0
+  ) {
+    const skb = allocSkb(env, cpu, room, gfp, SKB_ALLOC_RX, NUMA_NO_NODE)
+    return skb === null ? null : finishRx(skb, pad, dev)
+  }
+  const mask = (env.memallocSocks ? gfp | MEMALLOC : gfp) as Gfp
+  const bytes = ((room + sizes.lineBytes - 1) & -sizes.lineBytes) + sizes.sharedInfoBytes
+  const caches = inHardirq(cpu) || irqsDisabled(cpu) ? env.fragCaches.netdev : env.fragCaches.napi
+  const frag = caches[cpu.id]!
+  const head = pageFragAllocAlign(frag, cpu, bytes, mask, 1)
+  if (head === NULL) return null
+  const obj = kmemCacheAllocObj(env.skbuffCache, cpu, env.gfpAtomic, NUMA_NO_NODE, env.sites.buildSkb)
+  if (obj < 0) {
+    pageFragFree(env.mem, cpu, head, '__netdev_alloc_skb')
+    return null
+  }
+  const skb = env.headBodies[obj]!
+  buildSkbBody(skb, head, bytes, frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu.id)
+  return finishRx(skb, pad, dev)
+}
+
+/** Models `netdev_alloc_skb_ip_align`: `NET_IP_ALIGN` more headroom, which is 0 where unaligned access is cheap. */
+export function netdevAllocSkbIpAlign(env: Skbuffs, cpu: Cpu, dev: number, len: number): SkBuff | null {
+  const align = env.sizes.netIpAlign
+  const skb = netdevAllocSkb(env, cpu, dev, len + align)
+  if (align !== 0 && skb !== null) {
+    skb.data = ((skb.data + align) | 0) as Addr
+    skb.tail = ((skb.tail + align) | 0) as Addr
+  }
+  return skb
+}
+
+/** Models `dev_alloc_skb`: no device. */
+export const devAllocSkb = (env: Skbuffs, cpu: Cpu, len: number): SkBuff | null => netdevAllocSkb(env, cpu, 0, len)
+
+// Cold path: sizes outside the middle, and chunks that are used up.
+
+function napiAllocSkbSlab(env: Skbuffs, cpu: Cpu, dev: number, room: number, pad: number): SkBuff | null {
+  if (env.profile.features.napiFrag1kSlices && room <= env.sizes.rxSlabRoom) return napiAllocSlice(env, cpu, dev, pad)
+  const skb = allocSkb(env, cpu, room, env.gfpAtomic, SKB_ALLOC_RX | SKB_ALLOC_NAPI, NUMA_NO_NODE)
+  return skb === null ? null : finishRx(skb, pad, dev)
+}
+
+function napiAllocHeadSlow(env: Skbuffs, cpu: Cpu, frag: PageFragCache, bytes: number): Addr {
+  const mask = (env.memallocSocks ? env.gfpAtomic | env.mem.gfp.MEMALLOC : env.gfpAtomic) as Gfp
+  return frag.countsUp
+    ? pageFragAllocSlow(frag, cpu, bytes, mask, 1)
+    : pageFragAllocAlign(frag, cpu, bytes, mask, 1)
+}
+
+function finishRx(skb: SkBuff, pad: number, dev: number): SkBuff {
+  const data = ((skb.data + pad) | 0) as Addr
+  skb.data = data
+  skb.tail = data
+  skb.dev = dev
+  return skb
+}
+

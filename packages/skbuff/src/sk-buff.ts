@@ -1,0 +1,305 @@
+/**
+ * One packet's descriptor. Every field is a small integer: links and owners are ids, addresses are signed
+ * direct-map words, the kernel's bit fields share one `flags` word behind accessors. What clones share (the
+ * shared info, `dataref`, the fragments) is not here but in the packet's own memory, at `end`.
+ *
+ * An `SkBuff` object stands for one slab object and lives as long as the machine; being free or in use is
+ * the slab's business. So a field has a value at birth only where the kernel's clearing matters:
+ *
+ * - `prev`, `networkHeader`, `macLen`, `hdrLen`, `cb0`..`cb11`, `devScratch`, `csum*`, `skbIif`, `napiId` and the
+ *   inner headers are undefined until set (the kernel's are zero; nobody may read them before they are set);
+ * - `mark`, `tstamp`, `vlanTci` and extensions are valid when their flag says so, and their accessors read 0 otherwise.
+ */
+import type { Addr } from '@netmem/base'
+import type { Skbuffs } from './env.js'
+
+// The bits of `flags`. One word, so that birth, clone and the questions of release cost one access.
+export const SKB_CLONED = 1 << 0
+export const SKB_NOHDR = 1 << 1
+/** Two bits: `SKB_FCLONE_UNAVAILABLE`, `_ORIG` or `_CLONE`. */
+export const SKB_FCLONE_SHIFT = 2
+export const SKB_FCLONE_MASK = 3 << SKB_FCLONE_SHIFT
+export const SKB_PEEKED = 1 << 4
+export const SKB_HEAD_FRAG = 1 << 5
+export const SKB_PFMEMALLOC = 1 << 6
+export const SKB_PP_RECYCLE = 1 << 7
+export const SKB_HAS_EXTENSIONS = 1 << 8
+const PKT_TYPE_SHIFT = 9
+const PKT_TYPE_MASK = 7 << PKT_TYPE_SHIFT
+const IP_SUMMED_SHIFT = 12
+const IP_SUMMED_MASK = 3 << IP_SUMMED_SHIFT
+export const SKB_L4_HASH = 1 << 14
+export const SKB_SW_HASH = 1 << 15
+export const SKB_ENCAPSULATION = 1 << 16
+export const SKB_IGNORE_DF = 1 << 17
+export const SKB_CSUM_COMPLETE_SW = 1 << 18
+const CSUM_LEVEL_SHIFT = 19
+const CSUM_LEVEL_MASK = 3 << CSUM_LEVEL_SHIFT
+export const SKB_CSUM_VALID = 1 << 21
+export const SKB_VLAN_PRESENT = 1 << 22
+export const SKB_HAS_MARK = 1 << 23
+export const SKB_HAS_TSTAMP = 1 << 24
+export const SKB_DST_PENDING_CONFIRM = 1 << 25
+export const SKB_UNREADABLE = 1 << 26
+export const SKB_DECRYPTED = 1 << 27
+export const SKB_REDIRECTED = 1 << 28
+export const SKB_OOO_OKAY = 1 << 29
+/** Members outside the copied core that a clone must take along. */
+export const SKB_RARE_MASK = SKB_HAS_EXTENSIONS | SKB_ENCAPSULATION | SKB_VLAN_PRESENT | SKB_HAS_MARK | SKB_HAS_TSTAMP
+
+export const SKB_FCLONE_UNAVAILABLE = 0
+export const SKB_FCLONE_ORIG = 1
+export const SKB_FCLONE_CLONE = 2
+
+export const CHECKSUM_NONE = 0
+export const CHECKSUM_UNNECESSARY = 1
+export const CHECKSUM_COMPLETE = 2
+export const CHECKSUM_PARTIAL = 3
+
+export const PACKET_HOST = 0
+export const PACKET_BROADCAST = 1
+export const PACKET_MULTICAST = 2
+export const PACKET_OTHERHOST = 3
+export const PACKET_OUTGOING = 4
+export const PACKET_LOOPBACK = 5
+
+/** A header offset that has not been set. */
+export const SKB_HEADER_UNSET = 0xffff
+
+/** Models `struct sk_buff` (include/linux/skbuff.h). Lengths and offsets in bytes; ids 0 mean none. */
+export class SkBuff {
+  /** Address of the slab object: what traces print, and what the slab takes back. */
+  addr: Addr
+  flags = 0
+  /** Models `skb->users`: 1 while the only holder frees it; 0 only while a sanitizing build has it free. */
+  users = 0
+  next = 0
+  head = 0 as Addr
+  data = 0 as Addr
+  tail = 0 as Addr
+  /** Address of the shared info. */
+  end = 0 as Addr
+  /** Linear bytes and `dataLen` together. */
+  len = 0
+  /** Bytes in fragments and in the fragment list. */
+  dataLen = 0
+  /** What this packet is charged for: its memory, not its bytes. */
+  truesize = 0
+  /** Number of a registered destructor, 0 none. */
+  destructor = 0
+  sk = 0
+  dev = 0
+  /** Models `_skb_refdst`: id of the route that the packet holds, 0 none. */
+  refdst = 0
+  /** EtherType as a plain number. */
+  protocol = 0
+  transportHeader = SKB_HEADER_UNSET
+  macHeader = SKB_HEADER_UNSET
+  queueMapping = 0
+  priority = 0
+  hash = 0
+  allocCpu = 0
+  // Undefined at birth from here on (see above).
+  prev = 0
+  networkHeader = 0
+  macLen = 0
+  hdrLen = 0
+  /** Models the union of `csum` and `csum_start`/`csum_offset`: valid for `CHECKSUM_COMPLETE`, signed 32 bit. */
+  csum = 0
+  /** Valid for `CHECKSUM_PARTIAL`: offset from `head`. */
+  csumStart = 0
+  /** Valid for `CHECKSUM_PARTIAL`: offset from `csumStart`. */
+  csumOffset = 0
+  /** Models `dev_scratch`, which shares a word with `dev`: what a receive queue caches (UDP: the truesize). */
+  devScratch = 0
+  skbIif = 0
+  napiId = 0
+  cb0 = 0
+  cb1 = 0
+  cb2 = 0
+  cb3 = 0
+  cb4 = 0
+  cb5 = 0
+  cb6 = 0
+  cb7 = 0
+  cb8 = 0
+  cb9 = 0
+  cb10 = 0
+  cb11 = 0
+  innerTransportHeader = 0
+  innerNetworkHeader = 0
+  innerMacHeader = 0
+  innerProtocol = 0
+  vlanProto = 0
+  vlanTciValue = 0
+  markValue = 0
+  /** Bits of the extensions in use, and the address of their block. */
+  activeExtensions = 0
+  extensions = 0 as Addr
+  /** Models `sk_buff_fclones.fclone_ref`, kept by the original of a pair. */
+  fcloneRef = 0
+
+  constructor(
+    readonly env: Skbuffs,
+    /** Index in `env.skbs`; never 0. */
+    readonly id: number,
+    /** The slab's number of the object: of its own, or of the pair. */
+    readonly obj: number,
+    /** Id of the other half of an fclone pair, 0 for an ordinary head. */
+    readonly twin: number,
+    addr: Addr,
+  ) {
+    this.addr = addr
+  }
+
+  // The kernel's bit fields, by their names.
+
+  get cloned(): boolean {
+    return (this.flags & SKB_CLONED) !== 0
+  }
+  set cloned(on: boolean) {
+    this.flags = on ? this.flags | SKB_CLONED : this.flags & ~SKB_CLONED
+  }
+  get nohdr(): boolean {
+    return (this.flags & SKB_NOHDR) !== 0
+  }
+  set nohdr(on: boolean) {
+    this.flags = on ? this.flags | SKB_NOHDR : this.flags & ~SKB_NOHDR
+  }
+  get fclone(): number {
+    return (this.flags & SKB_FCLONE_MASK) >> SKB_FCLONE_SHIFT
+  }
+  set fclone(role: number) {
+    this.flags = (this.flags & ~SKB_FCLONE_MASK) | (role << SKB_FCLONE_SHIFT)
+  }
+  get peeked(): boolean {
+    return (this.flags & SKB_PEEKED) !== 0
+  }
+  set peeked(on: boolean) {
+    this.flags = on ? this.flags | SKB_PEEKED : this.flags & ~SKB_PEEKED
+  }
+  get headFrag(): boolean {
+    return (this.flags & SKB_HEAD_FRAG) !== 0
+  }
+  set headFrag(on: boolean) {
+    this.flags = on ? this.flags | SKB_HEAD_FRAG : this.flags & ~SKB_HEAD_FRAG
+  }
+  get pfmemalloc(): boolean {
+    return (this.flags & SKB_PFMEMALLOC) !== 0
+  }
+  set pfmemalloc(on: boolean) {
+    this.flags = on ? this.flags | SKB_PFMEMALLOC : this.flags & ~SKB_PFMEMALLOC
+  }
+  get ppRecycle(): boolean {
+    return (this.flags & SKB_PP_RECYCLE) !== 0
+  }
+  set ppRecycle(on: boolean) {
+    this.flags = on ? this.flags | SKB_PP_RECYCLE : this.flags & ~SKB_PP_RECYCLE
+  }
+  get pktType(): number {
+    return (this.flags & PKT_TYPE_MASK) >> PKT_TYPE_SHIFT
+  }
+  set pktType(type: number) {
+    this.flags = (this.flags & ~PKT_TYPE_MASK) | (type << PKT_TYPE_SHIFT)
+  }
+  get ipSummed(): number {
+    return (this.flags & IP_SUMMED_MASK) >> IP_SUMMED_SHIFT
+  }
+  set ipSummed(kind: number) {
+    this.flags = (this.flags & ~IP_SUMMED_MASK) | (kind << IP_SUMMED_SHIFT)
+  }
+  get csumLevel(): number {
+    return (this.flags & CSUM_LEVEL_MASK) >> CSUM_LEVEL_SHIFT
+  }
+  set csumLevel(level: number) {
+    this.flags = (this.flags & ~CSUM_LEVEL_MASK) | (level << CSUM_LEVEL_SHIFT)
+  }
+  get csumValid(): boolean {
+    return (this.flags & SKB_CSUM_VALID) !== 0
+  }
+  set csumValid(on: boolean) {
+    this.flags = on ? this.flags | SKB_CSUM_VALID : this.flags & ~SKB_CSUM_VALID
+  }
+  get csumCompleteSw(): boolean {
+    return (this.flags & SKB_CSUM_COMPLETE_SW) !== 0
+  }
+  set csumCompleteSw(on: boolean) {
+    this.flags = on ? this.flags | SKB_CSUM_COMPLETE_SW : this.flags & ~SKB_CSUM_COMPLETE_SW
+  }
+  get encapsulation(): boolean {
+    return (this.flags & SKB_ENCAPSULATION) !== 0
+  }
+  set encapsulation(on: boolean) {
+    this.flags = on ? this.flags | SKB_ENCAPSULATION : this.flags & ~SKB_ENCAPSULATION
+  }
+  get unreadable(): boolean {
+    return (this.flags & SKB_UNREADABLE) !== 0
+  }
+  set unreadable(on: boolean) {
+    this.flags = on ? this.flags | SKB_UNREADABLE : this.flags & ~SKB_UNREADABLE
+  }
+  get decrypted(): boolean {
+    return (this.flags & SKB_DECRYPTED) !== 0
+  }
+  set decrypted(on: boolean) {
+    this.flags = on ? this.flags | SKB_DECRYPTED : this.flags & ~SKB_DECRYPTED
+  }
+
+  // Rare members: a flag says that they are there.
+
+  get mark(): number {
+    return (this.flags & SKB_HAS_MARK) !== 0 ? this.markValue : 0
+  }
+  set mark(value: number) {
+    this.markValue = value
+    this.flags |= SKB_HAS_MARK
+  }
+  get vlanTci(): number {
+    return (this.flags & SKB_VLAN_PRESENT) !== 0 ? this.vlanTciValue : 0
+  }
+  set vlanTci(tci: number) {
+    this.vlanTciValue = tci
+    this.flags |= SKB_VLAN_PRESENT
+  }
+  /** Virtual nanoseconds; kept outside the object, where a double costs no box. */
+  get tstamp(): number {
+    return (this.flags & SKB_HAS_TSTAMP) !== 0 ? this.env.tstamps[this.id]! : 0
+  }
+  set tstamp(ns: number) {
+    this.env.tstamps[this.id] = ns
+    this.flags |= SKB_HAS_TSTAMP
+  }
+}
+
+/** Models `skb_get`: one more holder. */
+export function skbGet(skb: SkBuff): SkBuff {
+  skb.users++
+  return skb
+}
+
+/** Models `skb_shared`: someone else holds this skb too. */
+export const skbShared = (skb: SkBuff): boolean => skb.users !== 1
+
+/** Models `skb_is_nonlinear`: some bytes are not in the linear part. */
+export const skbIsNonlinear = (skb: SkBuff): boolean => skb.dataLen !== 0
+
+/** Models `skb_headlen`: bytes in the linear part. */
+export const skbHeadlen = (skb: SkBuff): number => skb.len - skb.dataLen
+
+/** Models `skb_headroom`: bytes before `data`. */
+export const skbHeadroom = (skb: SkBuff): number => (skb.data - skb.head) | 0
+
+/** Models `skb_tailroom`: bytes behind `tail` of a linear skb, 0 for any other. */
+export const skbTailroom = (skb: SkBuff): number => (skb.dataLen !== 0 ? 0 : (skb.end - skb.tail) | 0)
+
+/** Models `skb_end_offset`: bytes from `head` to the shared info. */
+export const skbEndOffset = (skb: SkBuff): number => (skb.end - skb.head) | 0
+
+/** Models `skb_pfmemalloc`. */
+export const skbPfmemalloc = (skb: SkBuff): boolean => skb.pfmemalloc
+
+/** Models `skb_set_hash`: sets the hash and says whether it covers the transport header. */
+export function skbSetHash(skb: SkBuff, hash: number, isL4: boolean): void {
+  skb.hash = hash | 0
+  skb.flags = (skb.flags & ~(SKB_L4_HASH | SKB_SW_HASH)) | (isL4 ? SKB_L4_HASH : 0)
+}
