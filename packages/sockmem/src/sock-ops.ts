@@ -1,0 +1,51 @@
+/**
+ * `struct proto_ops`: what a family's sockets can do for a user. Every call returns a count or 0, or a
+ * negative errno. The families are in packages above this one and register here.
+ */
+import type { Cpu } from '@netmem/base'
+import type { Msg, SockAddr } from './msg.js'
+import type { NetNs } from './net-ns.js'
+import type { Sock } from './sock.js'
+import type { OptVal } from './sockopt-numbers.js'
+import type { Task } from './task.js'
+
+/** Models `struct proto_ops`. */
+export interface SockOps {
+  readonly name: string
+  bind(cpu: Cpu, task: Task, sk: Sock, addr: SockAddr): number
+  connect(cpu: Cpu, task: Task, sk: Sock, addr: SockAddr, flags: number): number
+  listen(cpu: Cpu, task: Task, sk: Sock, backlog: number): number
+  /** @returns the id of the accepted socket, or a negative errno. */
+  accept(cpu: Cpu, task: Task, sk: Sock, flags: number): number
+  /** @param peer true for getpeername. */
+  getname(sk: Sock, peer: boolean, out: SockAddr): number
+  /** @param len bytes that `msg.iter` holds. @returns bytes taken. */
+  sendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number): number
+  /** @param len room in `msg.iter`. @returns bytes (with MSG_TRUNC the datagram's whole length). */
+  recvmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number, flags: number): number
+  /** @returns `EPOLL*` bits. */
+  poll(cpu: Cpu, sk: Sock): number
+  shutdown(cpu: Cpu, task: Task, sk: Sock, how: number): number
+  /** Levels other than SOL_SOCKET; SOL_SOCKET comes here only for families with a wrapper of their own. */
+  setsockopt(cpu: Cpu, task: Task, sk: Sock, level: number, opt: number, val: OptVal): number
+  getsockopt(cpu: Cpu, task: Task, sk: Sock, level: number, opt: number, val: OptVal): number
+  /** @returns the value, or a negative errno. */
+  ioctl(cpu: Cpu, task: Task, sk: Sock, cmd: number): number
+  /** The user closes it. Takes the user's reference. */
+  release(cpu: Cpu, task: Task, sk: Sock): number
+  /** Models `socketpair`; only AF_UNIX has it. */
+  socketpair?(cpu: Cpu, task: Task, a: Sock, b: Sock): number
+  /** Models `set_rcvlowat`, where a family does more than store it. */
+  setRcvlowat?(cpu: Cpu, sk: Sock, value: number): number
+  /** Models `set_peek_off`. */
+  setPeekOff?(sk: Sock, value: number): number
+  /** True when SOL_SOCKET options go through `setsockopt` above first (`SOCK_CUSTOM_SOCKOPT`, and UDP). */
+  readonly customSockopt?: boolean
+}
+
+/** Models `struct net_proto_family`: makes sockets of a family. */
+export interface NetProtoFamily {
+  readonly family: number
+  /** @returns the new socket's id, or a negative errno. */
+  create(cpu: Cpu, task: Task, net: NetNs, type: number, protocol: number, kern: boolean): number
+}
