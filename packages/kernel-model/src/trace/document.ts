@@ -117,5 +117,6 @@ export function parseTrace(json: unknown, options: ParseTraceOptions = {}): Trac
     }
     return { do: verb, expect, args }
   })
-  return { name, family, about, profile, sysctl: sysctl as Readonly<Record<string, string>>, steps }
+  // Frozen: that is how \`playTrace\` knows a document that was checked from JSON that was not.
+  return Object.freeze({ name, family, about, profile, sysctl: sysctl as Readonly<Record<string, string>>, steps })
 }

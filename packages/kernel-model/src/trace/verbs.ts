@@ -98,13 +98,13 @@ export const socketVerbs: VerbTable = {
 
 /** Verbs that only 6.1 gives: kTLS, cgroup v2, emulated NICs behind swiotlb or an IOMMU, live XDP frames. */
 export const linux61Verbs: VerbTable = {
-  ulp: { id, name: is.name },
+  ulp: { id, name: maybe(is.name) },
   ulp_get: { id, optlen: maybe(is.size) },
   tls_key: {
     id,
     dir: is.oneOf('TX', 'RX'),
-    version: is.nameOrNumber,
-    cipher: is.nameOrNumber,
+    version: maybe(is.nameOrNumber),
+    cipher: maybe(is.nameOrNumber),
     key: maybe(is.hex),
     salt: maybe(is.hex),
     iv: maybe(is.hex),
@@ -125,7 +125,7 @@ export const linux61Verbs: VerbTable = {
   },
   tls_send_iov: { id, iov: is.sizes },
   tls_send_until: { id, len: is.size, max: maybe(is.count) },
-  tls_recv: { id, len: is.size, flags: maybe(is.flags), cmsg: maybe(is.flag) },
+  tls_recv: { id, len: maybe(is.size), flags: maybe(is.flags), cmsg: maybe(is.flag) },
   wire: { id, hex: maybe(is.switchValue), as: maybe(is.name) },
   wire_send: {
     id,

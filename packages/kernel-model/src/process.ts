@@ -1,0 +1,64 @@
+/**
+ * A process as system calls see it: the task with its credentials and page fragment, its descriptors, its
+ * namespace, and the user memory that it sends from and receives into.
+ */
+import type { Cpu } from '@netmem/base'
+import { type UserBuffer, userAlloc, userFree } from '@netmem/memory'
+import { type MemCgroup, Msg, OptVal, SockAddr, Task } from '@netmem/sockmem'
+import { FdTable } from './file.js'
+import type { Kernel } from './kernel.js'
+import type { Net } from './net.js'
+
+export class Process {
+  readonly files = new FdTable()
+  readonly task: Task
+  /** Scratch of the system calls, one of each: a call is over before the next begins. */
+  readonly msg = new Msg()
+  readonly val = new OptVal()
+  readonly addr = new SockAddr()
+  private readonly buffers = new Map<string, UserBuffer>()
+
+  constructor(
+    readonly kernel: Kernel,
+    readonly pid: number,
+    cpu: Cpu,
+    public net: Net,
+  ) {
+    this.task = new Task(pid, cpu, net.ns)
+  }
+
+  get cpu(): Cpu {
+    return this.task.cpu
+  }
+
+  /** Moves the process to another network namespace (`setns`): sockets made from now on live there. */
+  setns(net: Net): void {
+    this.net = net
+    this.task.net = net.ns
+  }
+
+  /** Moves the process to a memory group; sockets made from now on are charged to it. */
+  setMemcg(memcg: MemCgroup | null): void {
+    this.task.memcg = memcg
+  }
+
+  /**
+   * @param name which of the process's buffers; `'send'` and `'recv'` are those of the calls that name none.
+   * @returns page-aligned user memory of at least so many bytes in pages of order 0; the same one each time,
+   * unless it has to grow.
+   */
+  buffer(name: string, bytes: number): UserBuffer {
+    const old = this.buffers.get(name)
+    if (old !== undefined && old.bytes >= bytes) return old
+    if (old !== undefined) userFree(this.kernel.mem, this.cpu, old)
+    const buffer = userAlloc(this.kernel.mem, this.cpu, Math.max(bytes, 65536))
+    this.buffers.set(name, buffer)
+    return buffer
+  }
+
+  /** Models `do_exit` as far as user memory goes. Close the descriptors first. */
+  freeMemory(): void {
+    for (const buffer of this.buffers.values()) userFree(this.kernel.mem, this.cpu, buffer)
+    this.buffers.clear()
+  }
+}
