@@ -1,0 +1,160 @@
+/**
+ * Taking and returning pages: the entry points of the page allocator. The fast path serves orders 0 to 3 from
+ * the CPU's own list while the zone is above its high watermark; everything else is in `alloc-slow.ts`.
+ */
+import { assert, bug, type Cpu, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
+import { allocPagesNoFast } from './alloc-slow.js'
+import { freeOnePage } from './buddy.js'
+import type { Memory } from './memory.js'
+import { PG_HEAD, PG_PCP, PG_PFMEMALLOC, PG_RESERVED } from './pages.js'
+import { orderToPindex, pcpAllowedOrder, pcpFreeCommit, pcpPush } from './pcp.js'
+import { prepNewPage } from './prep-page.js'
+import type { Zone } from './zone.js'
+import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, type MigrateType, PAGE_SHIFT } from './zone-types.js'
+
+/**
+ * Models `alloc_pages_node` (mm/page_alloc.c, `__alloc_pages`).
+ *
+ * @param gfp mask; see `mem.gfp`.
+ * @param order the block has `2^order` pages, and is a compound page only with `__GFP_COMP`.
+ * @param nid preferred node, `NUMA_NO_NODE` (-1) for the CPU's own.
+ * @param site the calling function, as tracepoints and failure injection see it.
+ * @returns the first frame, with one reference for the caller; NO_PFN when there is no memory.
+ */
+export function allocPages(mem: Memory, cpu: Cpu, gfp: number, order: number, nid: number, site: string): Pfn {
+  const cls = mem.gfpClass[gfp & 31]!
+  const node = nid < 0 ? cpu.node : nid
+  const zone = mem.zonelists[(node << 2) | (cls & 3)]![0]!
+  if (order > 3 || mem.fault !== null || zone.free <= zone.fastMark[cls & 3]!)
+    return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
+  const pcp = zone.pcp[cpu.id]!
+  const index = 3 * order + (cls >> 2)
+  const pfn = pcp.head[index]!
+  if (pfn === 0) return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
+  const pages = mem.pages
+  const next = pages.next[pfn]!
+  pcp.head[index] = next
+  if (next === 0) pcp.tail[index] = 0
+  pcp.count -= 1 << order
+  pcp.freeCount >>= 1
+  zone.allocs[order]!++
+  if (zone.node !== cpu.node) zone.numaOther++
+  prepNewPage(mem, pfn as Pfn, order, gfp)
+  if (mem.trace.mmPageAlloc !== null) mem.trace.mmPageAlloc(cpu, pfn as Pfn, order, gfp as Gfp, cls >> 2, site)
+  if (mem.tracker !== null) mem.tracker.pageAlloc(pfn as Pfn, order, site)
+  return pfn as Pfn
+}
+
+/**
+ * Models `__free_pages`: drops the caller's reference; the block goes back when it was the last.
+ *
+ * A block that is no compound page has one reference count in its first page. Should somebody else still hold
+ * that, the rest of the block is freed at once and the first page later, by whoever lets go of it.
+ */
+export function freePages(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, site: string): void {
+  const pages = mem.pages
+  const refcount = pages.refcount[pfn]! - 1
+  if (refcount < 0) bug(`__free_pages: page ${pfn} is free already (${site})`)
+  const compound = (pages.flags[pfn]! & PG_HEAD) !== 0
+  pages.refcount[pfn] = refcount
+  if (refcount === 0) freeFrozenPages(mem, cpu, pfn, order, site)
+  else if (!compound && order > 0) freeTailsOf(mem, cpu, pfn, order, site)
+}
+
+function freeTailsOf(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, site: string): void {
+  mem.pages.order[pfn] = 0
+  if (mem.tracker !== null) mem.tracker.pageSplit(pfn, order)
+  for (let half = order - 1; half >= 0; half--) {
+    const upper = (pfn + (1 << half)) as Pfn
+    mem.pages.order[upper] = half
+    freeFrozenPages(mem, cpu, upper, half, site)
+  }
+}
+
+/** Models `put_page`: drops one reference of the compound page that holds `pfn`. */
+export function putPage(mem: Memory, cpu: Cpu, pfn: Pfn, site: string): void {
+  const pages = mem.pages
+  const head = pages.head[pfn]! as Pfn
+  const refcount = pages.refcount[head]! - 1
+  if (refcount < 0) bug(`put_page: page ${pfn} is free already (${site})`)
+  pages.refcount[head] = refcount
+  if (refcount === 0)
+    freeFrozenPages(mem, cpu, head, (pages.flags[head]! & PG_HEAD) !== 0 ? pages.order[head]! : 0, site)
+}
+
+/** Models `free_frozen_pages`: the block has no reference left and goes back to the CPU's list, or to the buddy. */
+export function freeFrozenPages(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, site: string): void {
+  const pages = mem.pages
+  if (mem.trace.mmPageFree !== null) mem.trace.mmPageFree(cpu, pfn, order, site)
+  if (mem.tracker !== null) mem.tracker.pageFree(pfn)
+  if (__ASSERT__) checkFree(mem, pfn, order)
+  if ((pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompound(mem, pfn, order)
+  pages.flags[pfn] = __ASSERT__ ? PG_PCP : 0
+  const zone = mem.zones[pages.blockZone[pfn >>> 9]!]!
+  zone.frees[order]!++
+  let type = pages.blockType[pfn >>> 9]! as MigrateType
+  if (!pcpAllowedOrder(order) || type === MIGRATE_ISOLATE) {
+    freeToBuddy(mem, zone, pfn, order)
+    return
+  }
+  if (type >= MIGRATE_PCPTYPES) type = MIGRATE_MOVABLE
+  const index = orderToPindex(type, order)
+  const pcp = zone.pcp[cpu.id]!
+  pcpPush(pages, pcp, index, pfn)
+  pcp.count += 1 << order
+  // The usual case of `pcpFreeCommit`, in line: one page, nothing to trim, counters at rest.
+  if (order === 0 && pcp.count < pcp.high && zone.flags === 0 && mem.profile.features.pcpFloatingHigh) {
+    pcp.allocFactor >>= 1
+    pcp.prevFreeHighOrder = 0
+    if (pcp.freeCount < pcp.batch << 5) pcp.freeCount++
+  } else pcpFreeCommit(mem, cpu, zone, pcp, index, order)
+}
+
+function freeToBuddy(mem: Memory, zone: Zone, pfn: Pfn, order: number): void {
+  mem.pages.flags[pfn] = 0
+  freeOnePage(mem.pages, zone, pfn, order, false)
+}
+
+function destroyCompound(mem: Memory, pfn: Pfn, order: number): void {
+  const head = mem.pages.head
+  const end = pfn + (1 << order)
+  for (let tail = pfn + 1; tail < end; tail++) head[tail] = tail
+}
+
+/** Models `free_page_is_bad`: what must hold for a page that nobody uses any more. */
+function checkFree(mem: Memory, pfn: Pfn, order: number): void {
+  const pages = mem.pages
+  assert(pages.refcount[pfn] === 0, 'bad page state: freed with references')
+  assert((pages.flags[pfn]! & ~(PG_HEAD | PG_PFMEMALLOC)) === 0, 'bad page state: freed with flags set')
+  assert((pages.flags[pfn]! & PG_RESERVED) === 0, 'bad page state: reserved page freed')
+  assert(pages.pp[pfn] === 0, 'bad page state: page_pool leak')
+  assert(pages.head[pfn] === pfn, 'bad page state: a tail page freed')
+  assert(pages.order[pfn] === order, 'bad page state: freed with another order than it was allocated with')
+}
+
+/**
+ * Models `split_page`: a block that is no compound page becomes single pages, each with its own reference.
+ */
+export function splitPage(mem: Memory, pfn: Pfn, order: number): void {
+  const pages = mem.pages
+  assert((pages.flags[pfn]! & PG_HEAD) === 0, 'split_page: not for compound pages')
+  assert(pages.refcount[pfn]! > 0, 'split_page: the page is free')
+  const flags = pages.flags[pfn]!
+  for (let page = pfn; page < pfn + (1 << order); page++) {
+    pages.refcount[page] = 1
+    pages.flags[page] = flags
+    pages.order[page] = 0
+  }
+  if (mem.tracker !== null) mem.tracker.pageSplit(pfn, order)
+}
+
+/** Models `__get_free_pages`: an address instead of a frame number, 0 when there is no memory. */
+export const getFreePages = (mem: Memory, cpu: Cpu, gfp: number, order: number, site: string): number =>
+  allocPages(mem, cpu, gfp, order, -1, site) << PAGE_SHIFT
+
+/** Models `free_pages`: by address. */
+export function freePagesAddr(mem: Memory, cpu: Cpu, addr: number, order: number, site: string): void {
+  if (addr !== 0) freePages(mem, cpu, (addr >>> PAGE_SHIFT) as Pfn, order, site)
+}
+
+export { NO_PFN }

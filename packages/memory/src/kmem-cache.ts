@@ -1,0 +1,294 @@
+/**
+ * Slab caches: what one is, how it is made, and how several names come to share one. The free lists are chains
+ * of object numbers in `next`, not pointers inside the objects, so the allocator never touches object memory.
+ *
+ * Object numbers: slab slot `s` owns `[s << shift, (s << shift) + count)`. Numbers are dense enough to index an
+ * array, and an object keeps its number as long as its slab lives.
+ *
+ * Invariants, per cache: each object of a slab is in exactly one place: handed out, on a CPU's free list, or on
+ * its slab's free list. A slab is the current slab of one CPU, or on one CPU's partial list, or on its node's
+ * partial list, or full and on no list. `inuse` counts a current slab's objects as used, as the kernel does.
+ */
+import { type Addr, assert, bug } from '@netmem/base'
+import type { Memory } from './memory.js'
+import {
+  calculateAlignment,
+  calculateOrder,
+  cpuPartialObjects,
+  cpuPartialSlabs,
+  minPartial,
+  orderObjects,
+  SLAB_ACCOUNT,
+  SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
+  SLAB_MERGE_SAME,
+  SLAB_NEVER_MERGE,
+  SLAB_RECLAIM_ACCOUNT,
+  slabStride,
+} from './slab-geometry.js'
+import { getOrder } from './zone-types.js'
+
+/** What `kmemCacheCreate` is asked for beyond name and size; bytes. */
+export interface KmemCacheArgs {
+  readonly align?: number
+  /** `SLAB_*` bits. */
+  readonly flags?: number
+  /** The window that may be copied to and from user space. */
+  readonly useroffset?: number
+  readonly usersize?: number
+  /** Runs once per object when its slab is taken. */
+  readonly ctor?: (addr: Addr) => void
+  /** Models `use_freeptr_offset`: an RCU-typesafe object that has room for the link after all. */
+  readonly freeptrInside?: boolean
+}
+
+export const SLAB_UNUSED = 0
+/** The current slab of a CPU (frozen). */
+export const SLAB_CPU = 1
+export const SLAB_CPU_PARTIAL = 2
+export const SLAB_NODE_PARTIAL = 3
+export const SLAB_FULL = 4
+
+/** Models `struct kmem_cache` with its per-CPU and per-node parts: one real cache, shared by merged names. */
+export class SlabCore {
+  /** Names that share the cache: 1 is not merged. Models `refcount`. */
+  refcount = 1
+  /** Largest size asked for under any of its names. Models `object_size`. */
+  objectSize: number
+  align: number
+  readonly order: number
+  readonly objects: number
+  readonly minOrder: number
+  readonly minObjects: number
+  readonly cpuPartial: number
+  readonly cpuPartialSlabs: number
+  readonly minPartial: number
+  /** Models `allocflags`: added to the mask when the cache grows. */
+  readonly allocGfp: number
+  /** `mem.gfp.ZERO`. */
+  readonly zeroBit: number
+  /** Object number to slab slot and back. */
+  readonly shift: number
+  /** Multiplier and shift of 22 that divide an offset (in words of 8) by the stride. */
+  readonly reciprocal: number
+
+  // One entry per CPU; -1 is none.
+  readonly freelist: Int32Array
+  readonly cpuSlab: Int32Array
+  readonly cpuPartialHead: Int32Array
+  readonly cpuPartialCount: Int32Array
+  // One entry per node.
+  readonly nodePartialHead: Int32Array
+  readonly nodePartialTail: Int32Array
+  readonly nodePartialCount: Int32Array
+  readonly nodeSlabs: Int32Array
+  readonly nodeObjects: Int32Array
+
+  // One entry per object.
+  next = new Int32Array(0)
+  addr = new Int32Array(0)
+  /** 1 while handed out; kept while assertions are on. */
+  live = new Uint8Array(0)
+
+  // One entry per slab slot.
+  slabBase = new Int32Array(0)
+  slabFreelist = new Int32Array(0)
+  slabInuse = new Int32Array(0)
+  slabCount = new Int32Array(0)
+  slabOrder = new Uint8Array(0)
+  slabNode = new Uint8Array(0)
+  slabState = new Uint8Array(0)
+  slabPfmemalloc = new Uint8Array(0)
+  slabNext = new Int32Array(0)
+  slabPrev = new Int32Array(0)
+  /** Slots ever used; the unused ones below form a chain in `slabNext`. */
+  slots = 0
+  freeSlot = -1
+  /** Called with the first object's number and the count when a slab is taken. */
+  onSlab: ((firstObj: number, count: number) => void) | null = null
+  /** Slabs taken and given back since boot. */
+  slabsAllocated = 0
+  slabsFreed = 0
+
+  constructor(
+    readonly mem: Memory,
+    readonly id: number,
+    readonly name: string,
+    /** Bytes from one object to the next. Models `size`. */
+    readonly size: number,
+    objectSize: number,
+    align: number,
+    readonly flags: number,
+    readonly useroffset: number,
+    readonly usersize: number,
+    readonly ctor: ((addr: Addr) => void) | null,
+  ) {
+    this.objectSize = objectSize
+    this.align = align
+    const { gfp, cpus, nodes, profile } = mem
+    this.order = calculateOrder(size, cpus, profile.features.slabKeepsMinObjects)
+    this.minOrder = getOrder(size)
+    this.objects = orderObjects(this.order, size)
+    this.minObjects = orderObjects(this.minOrder, size)
+    this.cpuPartial = cpuPartialObjects(size)
+    this.cpuPartialSlabs = cpuPartialSlabs(this.cpuPartial, this.objects)
+    this.minPartial = minPartial(size)
+    this.allocGfp =
+      (this.order > 0 ? gfp.COMP : 0) |
+      (flags & SLAB_CACHE_DMA ? gfp.GFP_DMA : 0) |
+      (flags & SLAB_CACHE_DMA32 ? gfp.GFP_DMA32 : 0) |
+      (flags & SLAB_RECLAIM_ACCOUNT ? gfp.RECLAIMABLE : 0)
+    this.zeroBit = gfp.ZERO
+    this.shift = this.objects <= 1 ? 0 : 32 - Math.clz32(this.objects - 1)
+    this.reciprocal = this.objects <= 1 ? 0 : Math.ceil(4194304 / (size >>> 3))
+    this.freelist = new Int32Array(cpus).fill(-1)
+    this.cpuSlab = new Int32Array(cpus).fill(-1)
+    this.cpuPartialHead = new Int32Array(cpus).fill(-1)
+    this.cpuPartialCount = new Int32Array(cpus)
+    this.nodePartialHead = new Int32Array(nodes.length).fill(-1)
+    this.nodePartialTail = new Int32Array(nodes.length).fill(-1)
+    this.nodePartialCount = new Int32Array(nodes.length)
+    this.nodeSlabs = new Int32Array(nodes.length)
+    this.nodeObjects = new Int32Array(nodes.length)
+  }
+}
+
+/** A slab cache as its user knows it: a name, and the real cache behind it. */
+export class KmemCache {
+  constructor(
+    readonly name: string,
+    /** Bytes its user asked for. */
+    readonly askedSize: number,
+    readonly core: SlabCore,
+    /** Models `SLAB_ACCOUNT` of the real cache. */
+    readonly accounted: boolean,
+  ) {}
+
+  get mem(): Memory {
+    return this.core.mem
+  }
+
+  /** Models `kmem_cache_size`: usable bytes of an object, the largest of all merged names. */
+  get objectSize(): number {
+    return this.core.objectSize
+  }
+
+  /** Bytes from one object to the next: what one object costs. */
+  get size(): number {
+    return this.core.size
+  }
+
+  /** True when other names share the real cache. */
+  get merged(): boolean {
+    return this.core.refcount > 1
+  }
+
+  /**
+   * Called when a slab is taken, with its first object's number and count, so that a layer with one JavaScript
+   * object per slab object can make them. Setting it reports the slabs that exist already.
+   */
+  set onSlab(hook: (firstObj: number, count: number) => void) {
+    const { core } = this
+    const earlier = core.onSlab
+    core.onSlab =
+      earlier === null
+        ? hook
+        : (firstObj, count) => {
+            earlier(firstObj, count)
+            hook(firstObj, count)
+          }
+    for (let slot = 0; slot < core.slots; slot++)
+      if (core.slabState[slot] !== SLAB_UNUSED) hook(slot << core.shift, core.slabCount[slot]!)
+  }
+}
+
+/**
+ * Models `kmem_cache_create_usercopy` (mm/slab_common.c).
+ *
+ * @param size bytes of one object.
+ * @returns a cache, which shares its slabs with an earlier one when the two are alike enough.
+ * @throws RangeError for a size that no slab can hold.
+ */
+export function kmemCacheCreate(mem: Memory, name: string, size: number, args: KmemCacheArgs = {}): KmemCache {
+  if (!Number.isInteger(size) || size < 8 || size > 4 << 20)
+    throw new RangeError(`slab cache ${name}: ${size} bytes must be 8 to 4 MiB`)
+  const flags = args.flags ?? 0
+  let { useroffset = 0, usersize = 0 } = args
+  if (useroffset + usersize > size || (usersize === 0 && useroffset !== 0)) {
+    if (mem.trace.warn !== null)
+      mem.trace.warn('__kmem_cache_create_args', `${name}: usercopy window outside the object`)
+    useroffset = 0
+    usersize = 0
+  }
+  const align = calculateAlignment(flags, args.align ?? 0, size, mem.profile.SMP_CACHE_BYTES)
+  const twin = usersize === 0 && args.ctor === undefined ? findMergeable(mem, size, align, flags) : null
+  const core = twin ?? newCore(mem, name, size, align, flags, useroffset, usersize, args)
+  if (twin !== null) {
+    twin.refcount++
+    twin.objectSize = Math.max(twin.objectSize, size)
+  }
+  const cache = new KmemCache(name, size, core, (core.flags & SLAB_ACCOUNT) !== 0)
+  mem.kmemCaches.push(cache)
+  return cache
+}
+
+function newCore(
+  mem: Memory,
+  name: string,
+  size: number,
+  align: number,
+  flags: number,
+  useroffset: number,
+  usersize: number,
+  args: KmemCacheArgs,
+): SlabCore {
+  const stride = slabStride(size, align, flags, args.ctor !== undefined, args.freeptrInside ?? false)
+  const id = mem.slabCores.length
+  assert(id < 2048, 'too many slab caches')
+  const core = new SlabCore(mem, id, name, stride, size, align, flags, useroffset, usersize, args.ctor ?? null)
+  mem.slabCores.push(core)
+  return core
+}
+
+/** Models `find_mergeable`: the oldest cache whose objects are of nearly the same size and treated the same way. */
+export function findMergeable(mem: Memory, size: number, align: number, flags: number): SlabCore | null {
+  if (mem.profile.config.SLAB_MERGE_DEFAULT !== 'y' || (flags & SLAB_NEVER_MERGE) !== 0) return null
+  const stride = Math.ceil((Math.ceil(size / 8) * 8) / align) * align
+  for (const core of mem.slabCores) {
+    if (core === null || unmergeable(core)) continue
+    if ((flags & SLAB_MERGE_SAME) !== (core.flags & SLAB_MERGE_SAME)) continue
+    if (stride > core.size || core.size - stride >= 8 || core.size % align !== 0) continue
+    return core
+  }
+  return null
+}
+
+/** Models `slab_unmergeable`. A user-copy window is a promise about one kind of object. */
+const unmergeable = (core: SlabCore): boolean =>
+  (core.flags & SLAB_NEVER_MERGE) !== 0 || core.ctor !== null || core.usersize !== 0
+
+/** Models `kmem_cache_size`. */
+export const kmemCacheSize = (cache: KmemCache): number => cache.core.objectSize
+
+/** @returns the object's address; object numbers come from `kmemCacheAllocObj`. */
+export const kmemCacheObjAddr = (cache: KmemCache, obj: number): Addr => cache.core.addr[obj]! as Addr
+
+/** @returns the number of the object at this address, which must be the start of one of the cache's objects. */
+export function kmemCacheObjOf(cache: KmemCache, addr: Addr): number {
+  return objOf(cache.core, addr)
+}
+
+/** Models `cache_from_obj` and `obj_to_index`: from an address to an object number without a division. */
+export function objOf(core: SlabCore, addr: Addr): number {
+  const word = core.mem.pages.slab[addr >>> 12]!
+  if (word >>> 20 !== core.id) wrongCache(core, addr)
+  const slot = word & 0xfffff
+  const words = ((addr - core.slabBase[slot]!) | 0) >>> 3
+  const obj = (slot << core.shift) | (Math.imul(words, core.reciprocal) >>> 22)
+  if (__ASSERT__) assert(core.addr[obj] === addr, 'invalid object pointer: not the start of an object')
+  return obj
+}
+
+function wrongCache(core: SlabCore, addr: Addr): never {
+  bug(`cache_from_obj: Wrong slab cache. ${core.name} but 0x${(addr >>> 0).toString(16)} is not in it`)
+}
