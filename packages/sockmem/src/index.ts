@@ -119,4 +119,5 @@ export {
   tcpProtCreate,
   tcpStreamMemoryFree,
 } from './tcp-prot.js'
+export { skUnusedReservedMem } from './unused-reserved.js'
 export * from './wakeup.js'

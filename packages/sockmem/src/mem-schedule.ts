@@ -13,6 +13,7 @@ import { memCgroupChargeSkmem, memCgroupSocketsEnabled, memCgroupUncharge } from
 import { skMemoryAllocated, skMemoryAllocatedAdd, skMemoryAllocatedSub, skMemPages } from './memory-allocated.js'
 import { skLeaveMemoryPressure, skUnderGlobalMemoryPressure } from './pressure.js'
 import type { Sock } from './sock.js'
+import { skUnusedReservedMem } from './unused-reserved.js'
 
 // Hot path: nearly every charge is paid from forwardAlloc.
 
@@ -95,13 +96,6 @@ export function skForcedMemSchedule(cpu: Cpu, sk: Sock, size: number): void {
     const mask = ((inSoftirq(cpu) ? gfp.GFP_ATOMIC : gfp.GFP_KERNEL) | gfp.NOFAIL) as typeof gfp.GFP_ATOMIC
     memCgroupChargeSkmem(cpu, sk.env, sk.memcg, pages, mask)
   }
-}
-
-/** Models `sk_unused_reserved_mem` (include/net/sock.h): bytes of SO_RESERVE_MEM that are not in use. */
-export function skUnusedReservedMem(sk: Sock): number {
-  if (sk.reservedMem === 0) return 0
-  const unused = sk.reservedMem - sk.wmemQueued - sk.rmemAlloc
-  return unused > 0 ? unused : 0
 }
 
 /** Models `sk_mem_reclaim_final`: what a socket that goes away still holds. */

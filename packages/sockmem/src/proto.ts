@@ -45,6 +45,8 @@ export interface ProtoParams {
   /** Models `usersize`/`useroffset`, for the raw protocols. */
   readonly usersize?: number
   readonly useroffset?: number
+  /** Models `slab_flags`: `SLAB_TYPESAFE_BY_RCU` for TCP. */
+  readonly slabFlags?: number
   /** False for protocols whose sockets come from kmalloc (`slab no`). */
   readonly slab?: boolean
   readonly maxHeader?: number
@@ -75,6 +77,7 @@ export class Proto {
   readonly useroffset: number
   readonly maxHeader: number
   readonly slab: boolean
+  readonly slabFlags: number
   readonly memory: ProtoMemory | null
   readonly pressure: PressureFlag | null
   readonly socketsAllocated: ProtoCounter | null
@@ -114,6 +117,7 @@ export class Proto {
     this.useroffset = params.useroffset ?? 0
     this.maxHeader = params.maxHeader ?? 0
     this.slab = params.slab ?? true
+    this.slabFlags = params.slabFlags ?? 0
     this.memory = params.memory ?? null
     this.pressure = params.pressure ?? null
     this.socketsAllocated = params.socketsAllocated ?? null

@@ -3,8 +3,15 @@
  * sysctl sets, and the destructors that packets name. Everything above gets it handed in; nothing is global.
  */
 import { assert, type Cpu, ERRNO, type EventQueue, type Gfp, type KernelProfile, type Trace } from '@netmem/base'
-import { type KmemCache, kmemCacheCreate, type Memory } from '@netmem/memory'
-import { registerSkbDestructor, type SkBuff, type Skbuffs } from '@netmem/skbuff'
+import {
+  type KmemCache,
+  kmemCacheCreate,
+  type Memory,
+  SLAB_ACCOUNT,
+  SLAB_HWCACHE_ALIGN,
+  SLAB_RECLAIM_ACCOUNT,
+} from '@netmem/memory'
+import { AllocSkbError, registerSkbDestructor, type SkBuff, type Skbuffs } from '@netmem/skbuff'
 import { Memcgs } from './memcg.js'
 import { NetNs } from './net-ns.js'
 import { sockEfree, sockOfree, sockRfree, sockRmemFree, sockWfree } from './owner.js'
@@ -25,6 +32,9 @@ export interface SockEnvParams {
   /** The machine's sysctls; made from the profile when absent. */
   readonly sysctls?: Sysctls
 }
+
+// The inode's own constructor keeps its cache from being merged; it has nothing to do here.
+function noConstructor(): void {}
 
 /** Called when a socket's wait queue would be woken, with `EPOLL*` bits. */
 export type WakeSlot = (cpu: Cpu, sk: Sock, events: number) => void
@@ -78,6 +88,8 @@ export class SockEnv {
   /** Models `tcp_wfree`; TCP registers its own and puts the number here. */
   tcpWfree = 0
 
+  /** What `allocSkbWithFrags` reports. */
+  readonly allocError = new AllocSkbError()
   /** The errno (negative) of the last function here that returns an object or null, such as `skbRecvDatagram`. */
   lastError = 0
   private nextCookie = 0
@@ -114,10 +126,7 @@ export class SockEnv {
       this.mem,
       'sock_inode_cache',
       slab === undefined ? 768 : Number(slab.object_size),
-      {
-        align: 64,
-        account: true,
-      },
+      { flags: SLAB_HWCACHE_ALIGN | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor: noConstructor },
     )
     const destructor = (free: (env: SockEnv, cpu: Cpu, skb: SkBuff) => void): number =>
       registerSkbDestructor(this.skbs, (cpu, skb) => free(this, cpu, skb))
@@ -145,8 +154,7 @@ export class SockEnv {
     assert(proto.inuseIndex === -1, 'protocol registered twice')
     if (proto.slab)
       proto.cache = kmemCacheCreate(this.mem, proto.name, proto.objSize, {
-        align: 64,
-        account: true,
+        flags: SLAB_HWCACHE_ALIGN | SLAB_ACCOUNT | proto.slabFlags,
         useroffset: proto.useroffset,
         usersize: proto.usersize,
       })

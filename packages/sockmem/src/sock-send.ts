@@ -36,9 +36,9 @@ export function sockAllocSendPskb(
   const skb =
     dataBytes === 0
       ? allocSkb(env.skbs, cpu, headerBytes, sk.allocation as Gfp, 0, -1)
-      : allocSkbWithFrags(env.skbs, cpu, headerBytes, dataBytes, maxPageOrder, sk.allocation as Gfp)
+      : allocSkbWithFrags(env.skbs, cpu, headerBytes, dataBytes, maxPageOrder, sk.allocation as Gfp, env.allocError)
   if (skb === null) {
-    env.lastError = -ERRNO.ENOBUFS
+    env.lastError = dataBytes === 0 ? -ERRNO.ENOBUFS : env.allocError.errno
     return null
   }
   skbSetOwnerW(cpu, skb, sk)

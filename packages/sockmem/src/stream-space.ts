@@ -11,8 +11,8 @@ import {
   SOCK_SNDBUF_LOCK,
   SOCKF_NOSPACE,
 } from './constants.js'
-import { skUnusedReservedMem } from './mem-schedule.js'
 import type { Sock } from './sock.js'
+import { skUnusedReservedMem } from './unused-reserved.js'
 
 /** Models `sk_stream_moderate_sndbuf` (include/net/sock.h): halves the way to what is queued; a buffer set by the user stays. */
 export function skStreamModerateSndbuf(sk: Sock): void {

@@ -3,6 +3,7 @@
  * stream may hold unsent. The rest of TCP is in @netmem/inet, which takes its protocols from here so that both
  * IP versions share one count.
  */
+import { SLAB_TYPESAFE_BY_RCU } from '@netmem/memory'
 import { mibIndex } from './mib.js'
 import { PressureFlag, Proto, ProtoCounter, ProtoMemory, type ProtoParams } from './proto.js'
 import type { Sock } from './sock.js'
@@ -36,6 +37,7 @@ export function tcpProtCreate(env: SockEnv, shared: SharedProtoState, ipv6: bool
     name: ipv6 ? 'TCPv6' : 'TCP',
     objSize: ipv6 ? structs.tcp6_sock.size : structs.tcp_sock.size,
     maxHeader: derived.MAX_TCP_HEADER ?? 192,
+    slabFlags: SLAB_TYPESAFE_BY_RCU,
     memory: shared.memory,
     pressure: shared.pressure,
     socketsAllocated: shared.socketsAllocated,
