@@ -4,6 +4,8 @@
  */
 import { type Addr, type Cpu, type Gfp, NULL } from '@netmem/base'
 import {
+  gfpPfmemallocAllowed,
+  KMALLOC_MAX_SIZE,
   kmallocNode,
   kmallocSizeRoundup,
   kmemCacheAllocNode,
@@ -13,14 +15,8 @@ import {
 import { buildSkbBody } from './birth.js'
 import type { Skbuffs } from './env.js'
 import { napiSkbCacheGet } from './napi-skb-cache.js'
-import {
-  SKB_FCLONE_CLONE,
-  SKB_FCLONE_ORIG,
-  SKB_FCLONE_SHIFT,
-  SKB_PFMEMALLOC,
-  type SkBuff,
-} from './sk-buff.js'
 import { skbHeadAlign } from './sizes.js'
+import { SKB_FCLONE_CLONE, SKB_FCLONE_ORIG, SKB_FCLONE_SHIFT, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
 
 /** Models `SKB_ALLOC_FCLONE`: make a pair, so that the one clone that is sure to come costs nothing. */
 export const SKB_ALLOC_FCLONE = 1
@@ -30,8 +26,6 @@ export const SKB_ALLOC_RX = 2
 export const SKB_ALLOC_NAPI = 4
 
 export const NUMA_NO_NODE = -1
-// Models KMALLOC_MAX_SIZE: beyond it kmalloc refuses, whatever the mask.
-const KMALLOC_MAX_BYTES = 4 << 20
 
 /**
  * Models `__alloc_skb` (net/core/skbuff.c).
@@ -99,35 +93,19 @@ export function kmallocReserveBytes(env: Skbuffs, size: number, mask: number): n
  * @param bytes what `kmallocReserveBytes` said.
  * @param site the function that kmalloc events name: the caller of the kernel's inlined wrapper.
  */
-export function kmallocReserve(
-  env: Skbuffs,
-  cpu: Cpu,
-  bytes: number,
-  mask: number,
-  node: number,
-  site: string,
-): Addr {
+export function kmallocReserve(env: Skbuffs, cpu: Cpu, bytes: number, mask: number, node: number, site: string): Addr {
   const mem = env.mem
   const first = (mask | mem.gfp.NOMEMALLOC | mem.gfp.NOWARN) as Gfp
   env.reservesUsed = false
   const small = bytes === env.sizes.smallHeadBytes ? env.smallHeadCache : null
-  if (small === null && (bytes > KMALLOC_MAX_BYTES || bytes < 0)) return NULL
+  if (small === null && (bytes > KMALLOC_MAX_SIZE || bytes < 0)) return NULL
   const data =
     small !== null
       ? kmemCacheAllocNode(small, cpu, first, node, 'kmalloc_reserve')
       : kmallocNode(mem, cpu, bytes, first, node, site)
-  if (data !== NULL || !gfpPfmemallocAllowed(env, cpu, mask)) return data
+  if (data !== NULL || !gfpPfmemallocAllowed(mem, cpu, mask)) return data
   env.reservesUsed = true
   return small !== null
     ? kmemCacheAllocNode(small, cpu, mask as Gfp, node, 'kmalloc_reserve')
     : kmallocNode(mem, cpu, bytes, mask as Gfp, node, site)
 }
-
-/** Models `gfp_pfmemalloc_allowed` (mm/internal.h): may this context use the emergency reserves? */
-export function gfpPfmemallocAllowed(env: Skbuffs, cpu: Cpu, mask: number): boolean {
-  const { NOMEMALLOC, MEMALLOC } = env.mem.gfp
-  if ((mask & NOMEMALLOC) !== 0) return false
-  if ((mask & MEMALLOC) !== 0) return true
-  return cpu.pfMemalloc !== 0 && cpu.hardirq === 0
-}
-

@@ -5,7 +5,9 @@
 import { assert, type Cpu, type Gfp } from '@netmem/base'
 import { kmemCacheAllocObj } from '@netmem/memory'
 import { NUMA_NO_NODE } from './alloc.js'
-import { SHINFO_DATAREF_WORD, shinfoFlags, SKBFL_ZEROCOPY_ENABLE } from './shared-info.js'
+import { skbOrphanFrags } from './expand.js'
+import { copyRareFields } from './header-fields.js'
+import { SHINFO_DATAREF_WORD, SKBFL_ZEROCOPY_ENABLE, shinfoFlags } from './shared-info.js'
 import {
   SKB_CLONED,
   SKB_FCLONE_CLONE,
@@ -19,8 +21,6 @@ import {
   type SkBuff,
   skbHeadroom,
 } from './sk-buff.js'
-import { skbOrphanFrags } from './expand.js'
-import { copyRareFields } from './header-fields.js'
 
 /**
  * Models `skb_clone` (net/core/skbuff.c): the companion of a pair if it is idle, else a head of its own.

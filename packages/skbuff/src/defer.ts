@@ -102,4 +102,3 @@ export function netTxCompletion(cpu: Cpu, env: Skbuffs): void {
     else napiKfreeSkb(cpu, skb, reason)
   }
 }
-

@@ -6,15 +6,23 @@
  * somebody (`users` ≥ 1); the same for pairs and small heads. `auditSkbs` proves it.
  */
 import type { Addr, Cpu, Gfp, KernelProfile, Trace } from '@netmem/base'
-import { type KmemCache, kmemCacheCreate, kmemCacheObjAddr, type Memory } from '@netmem/memory'
+import {
+  type KmemCache,
+  kmemCacheCreate,
+  kmemCacheObjAddr,
+  type Memory,
+  SLAB_HWCACHE_ALIGN,
+  SLAB_PANIC,
+} from '@netmem/memory'
 import { FragCaches } from '@netmem/page-frag'
+import type { PagePools } from '@netmem/page-pool'
+import type { SkbDropReason } from './drop-reason.js'
+import { skbExtBytes } from './extensions.js'
+import { NapiAllocCache } from './napi-alloc-cache.js'
+import { SkbQueue } from './queue.js'
 import { checkSharedInfoLayout } from './shared-info.js'
 import { checkSkbSizes, type SkbSizes, skbSizes } from './sizes.js'
 import { SkBuff } from './sk-buff.js'
-import { NapiAllocCache } from './napi-alloc-cache.js'
-import { SkbQueue } from './queue.js'
-import type { SkbDropReason } from './drop-reason.js'
-import { skbExtBytes } from './extensions.js'
 import type { UbufOps } from './zerocopy.js'
 
 /** Models the deferral part of `softnet_data` (6.1) and `struct skb_defer_node` (6.18): skbs on their way home. */
@@ -52,6 +60,8 @@ export interface SkbInitParams {
   readonly nodes?: number
   readonly trace: Trace
   readonly profile: KernelProfile
+  /** The page pools that received pages may belong to; null where nobody has any. */
+  readonly pagePools?: PagePools | null
   readonly slots?: Partial<SkbSlots>
   /** Reads sysctls `net.core.skb_defer_max` and `net.core.max_skb_frags`; the profile's values if absent. */
   readonly sysctl?: { skbDeferMax(): number; maxSkbFrags(): number }
@@ -69,10 +79,9 @@ export interface SkbSites {
 
 /** One machine's skb subsystem. Hot members first. */
 export class Skbuffs {
-  /** The machine's memory as words, bytes and double words. */
+  /** The machine's memory as words and as bytes. */
   readonly i32: Int32Array
   readonly u8: Uint8Array
-  readonly f64: Float64Array
   readonly refcount: Int32Array
   readonly pageHead: Int32Array
   readonly napi: readonly NapiAllocCache[]
@@ -87,6 +96,7 @@ export class Skbuffs {
   readonly profile: KernelProfile
   readonly sizes: SkbSizes
   readonly fragCaches: FragCaches
+  readonly pagePools: PagePools | null
   /** Models `net_hotdata.skbuff_cache`, "skbuff_head_cache". */
   readonly skbuffCache: KmemCache
   /** Models `net_hotdata.skbuff_fclone_cache`, "skbuff_fclone_cache". */
@@ -120,6 +130,8 @@ export class Skbuffs {
   readonly notNormal: number
   /** The mask of everything that softirq allocates: GFP_ATOMIC, with NOWARN where the kernel says so. */
   readonly gfpAtomic: Gfp
+  /** GFP_ATOMIC as it is, for heads that grow. */
+  readonly gfpPull: Gfp
   /** What the latest `kmallocReserve` reported as `pfmemalloc`. */
   reservesUsed = false
 
@@ -128,7 +140,6 @@ export class Skbuffs {
     this.mem = mem
     this.i32 = mem.i32
     this.u8 = mem.u8
-    this.f64 = new Float64Array(mem.buffer, 0, mem.bytes >>> 3)
     this.refcount = mem.pages.refcount
     this.pageHead = mem.pages.head
     this.trace = p.trace
@@ -137,27 +148,29 @@ export class Skbuffs {
     this.sizes = skbSizes(profile)
     checkSkbSizes(this.sizes)
     this.fragCaches = new FragCaches(mem, p.cpus)
+    this.pagePools = p.pagePools ?? null
     this.napi = this.fragCaches.napi.map((page, cpu) => new NapiAllocCache(page, cpu))
     const { GFP_ATOMIC, NOWARN, RECLAIMABLE, DMA, ACCOUNT } = mem.gfp
     this.gfpAtomic = (profile.features.skbDeferLockless ? GFP_ATOMIC | NOWARN : GFP_ATOMIC) as Gfp
+    this.gfpPull = GFP_ATOMIC
     this.notNormal = RECLAIMABLE | DMA | ACCOUNT
     const layout = profile.structs.sk_buff!
-    const align = profile.SMP_CACHE_BYTES
+    const flags = SLAB_HWCACHE_ALIGN | SLAB_PANIC
     this.skbuffCache = kmemCacheCreate(mem, 'skbuff_head_cache', layout.size, {
-      align,
+      flags,
       useroffset: layout.offsets.cb!,
       usersize: layout.sizes.cb!,
     })
-    this.fcloneCache = kmemCacheCreate(mem, 'skbuff_fclone_cache', profile.structs.sk_buff_fclones!.size, { align })
+    this.fcloneCache = kmemCacheCreate(mem, 'skbuff_fclone_cache', profile.structs.sk_buff_fclones!.size, { flags })
     this.smallHeadCache =
       this.sizes.smallHeadBytes === 0
         ? null
         : kmemCacheCreate(mem, 'skbuff_small_head', this.sizes.smallHeadBytes, {
-            align,
+            flags,
             useroffset: 0,
             usersize: this.sizes.smallHeadRoom,
           })
-    this.extCache = kmemCacheCreate(mem, 'skbuff_ext_cache', skbExtBytes(profile), {})
+    this.extCache = kmemCacheCreate(mem, 'skbuff_ext_cache', skbExtBytes(profile), { flags })
     this.skbs.push(new SkBuff(this, 0, -1, 0, 0 as Addr))
     this.skbuffCache.onSlab = (first, count) => skbBodies(this, first, count)
     const pairBytes = profile.structs.sk_buff_fclones!.offsets.skb2!

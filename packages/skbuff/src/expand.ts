@@ -6,21 +6,29 @@ import { type Addr, assert, type Cpu, ERRNO, type Gfp, NO_PFN, NULL, type Pfn } 
 import { allocPages, kfree, putPage } from '@netmem/memory'
 import { kmallocReserve, kmallocReserveBytes, NUMA_NO_NODE } from './alloc.js'
 import { skbCloned } from './dataref.js'
+import { eachFrag, skbFragRef, skbFragUnref, skbPagelen } from './frag-pages.js'
 import { skbHeadersOffsetUpdate } from './header-fields.js'
 import { skbFreeHead, skbReleaseData } from './release.js'
 import {
   fragList,
   nrFrags,
   SHINFO_DATAREF_WORD,
-  SHINFO_FRAGS_WORD,
   SHINFO_FRAG_WORDS,
+  SHINFO_FRAGS_WORD,
   SKBFL_DONT_ORPHAN,
   setFrag,
   setNrFrags,
   shinfoFlags,
 } from './shared-info.js'
-import { SKB_CLONED, SKB_HEAD_FRAG, SKB_NOHDR, SKB_PFMEMALLOC, type SkBuff, skbEndOffset, skbShared } from './sk-buff.js'
-import { eachFrag, skbFragRef, skbFragUnref, skbPagelen } from './frag-pages.js'
+import {
+  SKB_CLONED,
+  SKB_HEAD_FRAG,
+  SKB_NOHDR,
+  SKB_PFMEMALLOC,
+  type SkBuff,
+  skbEndOffset,
+  skbShared,
+} from './sk-buff.js'
 import { netZcopyGet, skbZcopy, skbZcopyClear, skbZcopyDowngradeManaged } from './zerocopy.js'
 
 /**
@@ -162,8 +170,7 @@ export function skbCopyUbufs(cpu: Cpu, skb: SkBuff, gfp: Gfp): number {
     })
     if (env.trace.copy !== null) env.trace.copy(cpu, 'skb_copy_ubufs', total)
     for (let i = 0; i < count; i++) skbFragUnref(cpu, skb, i, 'skb_copy_ubufs')
-    for (let i = 0; i < wanted; i++)
-      setFrag(skb, i, pages[i]!, 0, i === wanted - 1 ? total - i * pageBytes : pageBytes)
+    for (let i = 0; i < wanted; i++) setFrag(skb, i, pages[i]!, 0, i === wanted - 1 ? total - i * pageBytes : pageBytes)
     setNrFrags(skb, wanted)
   }
   skbZcopyClear(cpu, skb, false)

@@ -1,7 +1,7 @@
 /** References and bytes of an skb's page fragments. */
 import type { Addr, Cpu, Pfn } from '@netmem/base'
 import { getPage, putPage } from '@netmem/memory'
-import { napiPpPutPage } from '@netmem/page-pool'
+import { napiPpPutPage, netmemGetPp, pagePoolRefNetmem } from '@netmem/page-pool'
 import { fragAddr, fragLen, fragPfn, nrFrags } from './shared-info.js'
 import type { SkBuff } from './sk-buff.js'
 
@@ -9,9 +9,14 @@ import type { SkBuff } from './sk-buff.js'
 export function skbFragRef(skb: SkBuff, i: number): void {
   const env = skb.env
   const pfn = fragPfn(skb, i)
-  const head = env.pageHead[pfn]!
-  if (skb.ppRecycle && env.mem.pages.pp[head] !== 0) env.mem.pages.ppRefCount[head]!++
-  else getPage(env.mem, pfn)
+  // Negative: a net_iov, which has no page reference.
+  if (pfn > 0 && !(skb.ppRecycle && env.mem.pages.pp[env.pageHead[pfn]!] !== 0)) {
+    getPage(env.mem, pfn)
+    return
+  }
+  const netmem = pfn > 0 ? env.pageHead[pfn]! : pfn
+  const pool = netmemGetPp(env.pagePools!, netmem)
+  if (pool !== null) pagePoolRefNetmem(pool, netmem)
 }
 
 /**
@@ -25,7 +30,8 @@ export function skbFragUnref(cpu: Cpu, skb: SkBuff, i: number, site: string): vo
 
 /** The same for a page that is no longer in a slot. */
 export function pageUnref(cpu: Cpu, skb: SkBuff, pfn: Pfn, site: string): void {
-  if (skb.ppRecycle && napiPpPutPage(skb.env.mem, cpu, pfn)) return
+  const pools = skb.env.pagePools
+  if (skb.ppRecycle && pools !== null && napiPpPutPage(pools, cpu, pfn)) return
   putPage(skb.env.mem, cpu, pfn, site)
 }
 

@@ -74,7 +74,12 @@ export function consumeStatelessSkb(cpu: Cpu, skb: SkBuff, location: string): vo
 export const devKfreeSkb = consumeSkb
 
 /** Models `dev_kfree_skb_any_reason`: a device lets go in any context. */
-export function devKfreeSkbAny(cpu: Cpu, skb: SkBuff, reason: SkbDropReason, location = 'dev_kfree_skb_any_reason'): void {
+export function devKfreeSkbAny(
+  cpu: Cpu,
+  skb: SkBuff,
+  reason: SkbDropReason,
+  location = 'dev_kfree_skb_any_reason',
+): void {
   if (inHardirq(cpu) || irqsDisabled(cpu)) devKfreeSkbIrq(cpu, skb, reason)
   else kfreeSkb(cpu, skb, reason, location)
 }

@@ -85,7 +85,8 @@ export function skbQueueBefore(list: SkbQueue, next: SkBuff, skb: SkBuff): void 
 /** Models `skb_unlink` and `__skb_unlink`: the caller has the reference now. */
 export function skbUnlink(list: SkbQueue, skb: SkBuff): void {
   const { next, prev } = skb
-  if (__ASSERT__) assert(prev !== 0 ? list.env.skbs[prev]!.next === skb.id : list.first === skb.id, 'skb_unlink: not in this list')
+  if (__ASSERT__)
+    assert(prev !== 0 ? list.env.skbs[prev]!.next === skb.id : list.first === skb.id, 'skb_unlink: not in this list')
   if (prev === 0) list.first = next
   else list.env.skbs[prev]!.next = next
   if (next === 0) list.last = prev

@@ -91,7 +91,7 @@ export function skbFreeHead(cpu: Cpu, skb: SkBuff, site: string): void {
 /** Models `skb_pp_recycle`: the block goes back to its page pool, if it has one. */
 export function skbPpRecycle(cpu: Cpu, skb: SkBuff, addr: Addr): boolean {
   if ((skb.flags & SKB_PP_RECYCLE) === 0) return false
-  return napiPpPutPage(skb.env.mem, cpu, (addr >>> 12) as Pfn)
+  return skb.env.pagePools !== null && napiPpPutPage(skb.env.pagePools, cpu, (addr >>> 12) as Pfn)
 }
 
 /**
@@ -172,10 +172,10 @@ function skbReleaseFrags(cpu: Cpu, env: Skbuffs, skb: SkBuff, reason: SkbDropRea
   if ((first & SKBFL_ZEROCOPY_ENABLE) !== 0) skbZcopyClear(cpu, skb, true)
   if ((first & SKBFL_MANAGED_FRAG_REFS) === 0) {
     const count = (first >> 16) & 0xff
-    const recycle = (skb.flags & SKB_PP_RECYCLE) !== 0
+    const pools = (skb.flags & SKB_PP_RECYCLE) !== 0 ? env.pagePools : null
     for (let i = 0, at = info + SHINFO_FRAGS_WORD; i < count; i++, at += SHINFO_FRAG_WORDS) {
       const page = words[at]! as Pfn
-      if (!recycle || !napiPpPutPage(env.mem, cpu, page)) putPage(env.mem, cpu, page, 'skb_release_data')
+      if (pools === null || !napiPpPutPage(pools, cpu, page)) putPage(env.mem, cpu, page, 'skb_release_data')
     }
   }
   if (list !== 0) kfreeSkbListReason(cpu, env, list, reason, 'skb_release_data')
@@ -199,7 +199,10 @@ export function kfreeSkbListReason(
   reason: SkbDropReason,
   location: string,
 ): void {
-  if (!env.profile.features.skbSmallHeadCache) return kfreeSkbListOneByOne(cpu, env, first, location)
+  if (!env.profile.features.skbSmallHeadCache) {
+    kfreeSkbListOneByOne(cpu, env, first, location)
+    return
+  }
   let bulk: Int32Array | null = null
   let count = 0
   for (let id = first; id !== 0; ) {

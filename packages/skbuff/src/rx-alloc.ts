@@ -8,8 +8,8 @@ import { type PageFragCache, pageFragAllocAlign, pageFragAllocSlow, pageFragFree
 import { allocSkb, NUMA_NO_NODE, SKB_ALLOC_NAPI, SKB_ALLOC_RX } from './alloc.js'
 import { buildSkbBody } from './birth.js'
 import type { Skbuffs } from './env.js'
-import { napiAllocSlice } from './napi-slices.js'
 import { napiSkbCacheRefill } from './napi-skb-cache.js'
+import { napiAllocSlice } from './napi-slices.js'
 import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
 
 /**
@@ -68,11 +68,7 @@ export function netdevAllocSkb(
   const pad = sizes.netSkbPad
   const room = len + pad
   const { DIRECT_RECLAIM, DMA, MEMALLOC } = env.mem.gfp
-  if (
-    room <= sizes.rxSlabRoom ||
-    room > sizes.rxPageRoom ||
-    (gfp & (DIRECT_RECLAIM | DMA)) !== 0
-  ) {
+  if (room <= sizes.rxSlabRoom || room > sizes.rxPageRoom || (gfp & (DIRECT_RECLAIM | DMA)) !== 0) {
     const skb = allocSkb(env, cpu, room, gfp, SKB_ALLOC_RX, NUMA_NO_NODE)
     return skb === null ? null : finishRx(skb, pad, dev)
   }
@@ -116,9 +112,7 @@ function napiAllocSkbSlab(env: Skbuffs, cpu: Cpu, dev: number, room: number, pad
 
 function napiAllocHeadSlow(env: Skbuffs, cpu: Cpu, frag: PageFragCache, bytes: number): Addr {
   const mask = (env.memallocSocks ? env.gfpAtomic | env.mem.gfp.MEMALLOC : env.gfpAtomic) as Gfp
-  return frag.countsUp
-    ? pageFragAllocSlow(frag, cpu, bytes, mask, 1)
-    : pageFragAllocAlign(frag, cpu, bytes, mask, 1)
+  return frag.countsUp ? pageFragAllocSlow(frag, cpu, bytes, mask, 1) : pageFragAllocAlign(frag, cpu, bytes, mask, 1)
 }
 
 function finishRx(skb: SkBuff, pad: number, dev: number): SkBuff {
@@ -128,4 +122,3 @@ function finishRx(skb: SkBuff, pad: number, dev: number): SkBuff {
   skb.dev = dev
   return skb
 }
-

@@ -8,7 +8,7 @@
  *
  * The offsets are those of both built-in kernels; `skbInit` refuses a profile that has others.
  */
-import { assert, type Addr, type KernelProfile, type Pfn } from '@netmem/base'
+import { type Addr, assert, type KernelProfile, type Pfn } from '@netmem/base'
 import type { SkBuff } from './sk-buff.js'
 
 // Word offsets from `end`.
@@ -38,7 +38,8 @@ export const SKBFL_DONT_ORPHAN = 8
 /** Models `SKBFL_MANAGED_FRAG_REFS`: the fragments' references belong to the ubuf. */
 export const SKBFL_MANAGED_FRAG_REFS = 16
 export const SKBFL_ZEROCOPY_FRAG = SKBFL_ZEROCOPY_ENABLE | SKBFL_SHARED_FRAG
-export const SKBFL_ALL_ZEROCOPY = SKBFL_ZEROCOPY_FRAG | SKBFL_PURE_ZEROCOPY | SKBFL_DONT_ORPHAN | SKBFL_MANAGED_FRAG_REFS
+export const SKBFL_ALL_ZEROCOPY =
+  SKBFL_ZEROCOPY_FRAG | SKBFL_PURE_ZEROCOPY | SKBFL_DONT_ORPHAN | SKBFL_MANAGED_FRAG_REFS
 
 /** @throws RangeError when the profile lays the shared info out in another way. */
 export function checkSharedInfoLayout(profile: KernelProfile): void {
@@ -140,7 +141,7 @@ export const fragLen = (skb: SkBuff, i: number): number => skb.env.i32[fragWord(
 /** Models `skb_frag_off`, in bytes from the start of the frame. */
 export const fragOff = (skb: SkBuff, i: number): number => skb.env.i32[fragWord(skb, i) + 3]!
 /** Models `skb_frag_address`. */
-export const fragAddr = (skb: SkBuff, i: number): Addr => ((fragPfn(skb, i) << 12) + fragOff(skb, i)) | 0 as Addr
+export const fragAddr = (skb: SkBuff, i: number): Addr => (((fragPfn(skb, i) << 12) + fragOff(skb, i)) | 0) as Addr
 export const setFrag = (skb: SkBuff, i: number, pfn: Pfn, off: number, len: number): void => {
   const at = fragWord(skb, i)
   const words = skb.env.i32

@@ -41,7 +41,9 @@ export function skbSizes(profile: KernelProfile): SkbSizes {
   const sharedInfoBytes = align(struct('skb_shared_info'))
   const small = profile.features.skbSmallHeadCache ? Number(profile.slab_sysfs.skbuff_small_head?.object_size ?? 0) : 0
   if (profile.features.skbSmallHeadCache && small <= sharedInfoBytes)
-    throw new RangeError(`profile ${profile.name}: slab_sysfs.skbuff_small_head.object_size must exceed the shared info`)
+    throw new RangeError(
+      `profile ${profile.name}: slab_sysfs.skbuff_small_head.object_size must exceed the shared info`,
+    )
   const smallHeadRoom = small === 0 ? 0 : small - sharedInfoBytes
   return {
     pageBytes: profile.page_size,
@@ -66,7 +68,8 @@ export const skbDataAlign = (sizes: SkbSizes, bytes: number): number => (bytes +
 export const skbWithOverhead = (sizes: SkbSizes, bytes: number): number => bytes - sizes.sharedInfoBytes
 
 /** Models `SKB_HEAD_ALIGN`: the block that holds so many bytes of data and the shared info. */
-export const skbHeadAlign = (sizes: SkbSizes, bytes: number): number => skbDataAlign(sizes, bytes) + sizes.sharedInfoBytes
+export const skbHeadAlign = (sizes: SkbSizes, bytes: number): number =>
+  skbDataAlign(sizes, bytes) + sizes.sharedInfoBytes
 
 /** Models `SKB_TRUESIZE`: what so many bytes of linear room cost, descriptor and shared info included. */
 export const skbTruesize = (sizes: SkbSizes, bytes: number): number => bytes + sizes.headBytes + sizes.sharedInfoBytes

@@ -4,19 +4,20 @@
  * for long, its bytes are copied and the owner is told so.
  */
 import { assert, type Cpu } from '@netmem/base'
+import { getPage } from '@netmem/memory'
 import type { Skbuffs } from './env.js'
 import {
   destructorArg,
-  setDestructorArg,
-  setShinfoFlags,
-  shinfoFlags,
+  fragPfn,
+  nrFrags,
   SKBFL_ALL_ZEROCOPY,
   SKBFL_MANAGED_FRAG_REFS,
   SKBFL_PURE_ZEROCOPY,
   SKBFL_ZEROCOPY_ENABLE,
+  setDestructorArg,
+  setShinfoFlags,
+  shinfoFlags,
 } from './shared-info.js'
-import { fragPfn, nrFrags } from './shared-info.js'
-import { getPage } from '@netmem/memory'
 import type { SkBuff } from './sk-buff.js'
 
 /** Models `struct ubuf_info_ops`: what an owner does. Calls carry the ubuf's number as the owner registered it. */

@@ -1,0 +1,146 @@
+/** Adding page fragments to an skb. Who counts what: `len` and `dataLen` the bytes, truesize the memory. */
+import { type Cpu, ERRNO, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
+import { allocPages, getPage, pageIsPfmemalloc } from '@netmem/memory'
+import { allocSkb } from './alloc.js'
+import type { Skbuffs } from './env.js'
+import { kfreeSkb } from './release.js'
+import { fragLen, nrFrags, setFrag, setFragLen, setNrFrags, skbCanCoalesce } from './shared-info.js'
+import { SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
+
+/** Models `__skb_fill_page_desc`: fills slot `i`; the reference comes with the call. */
+export function skbFillPageDescUnchecked(skb: SkBuff, i: number, pfn: Pfn, off: number, bytes: number): void {
+  setFrag(skb, i, pfn, off, bytes)
+  if (pfn > 0 && pageIsPfmemalloc(skb.env.mem, pfn)) skb.flags |= SKB_PFMEMALLOC
+}
+
+/** Models `skb_fill_page_desc`: as above, and slot `i` is the last. Lengths are the caller's business. */
+export function skbFillPageDesc(skb: SkBuff, i: number, pfn: Pfn, off: number, bytes: number): void {
+  skbFillPageDescUnchecked(skb, i, pfn, off, bytes)
+  setNrFrags(skb, i + 1)
+}
+
+/** Models `skb_add_rx_frag` (net/core/skbuff.c): one more fragment of a received packet, which costs `truesize`. */
+export function skbAddRxFrag(skb: SkBuff, i: number, pfn: Pfn, off: number, bytes: number, truesize: number): void {
+  skbFillPageDesc(skb, i, pfn, off, bytes)
+  skb.len += bytes
+  skb.dataLen += bytes
+  skb.truesize += truesize
+}
+
+/** Models `skb_coalesce_rx_frag`: the last fragment grows. */
+export function skbCoalesceRxFrag(skb: SkBuff, i: number, bytes: number, truesize: number): void {
+  setFragLen(skb, i, fragLen(skb, i) + bytes)
+  skb.len += bytes
+  skb.dataLen += bytes
+  skb.truesize += truesize
+}
+
+/**
+ * Models `skb_append_pagefrags` (net/core/skbuff.c): bytes of a page join the last fragment or take a new slot
+ * and a reference of their own. Lengths are the caller's business. @returns 0, or `-EMSGSIZE` without a slot.
+ */
+export function skbAppendPagefrags(skb: SkBuff, pfn: Pfn, off: number, bytes: number, maxFrags: number): number {
+  const i = nrFrags(skb)
+  if (skbCanCoalesce(skb, i, pfn, off)) {
+    setFragLen(skb, i - 1, fragLen(skb, i - 1) + bytes)
+    return 0
+  }
+  if (i >= maxFrags) return -ERRNO.EMSGSIZE
+  getPage(skb.env.mem, pfn)
+  skbFillPageDescUnchecked(skb, i, pfn, off, bytes)
+  setNrFrags(skb, i + 1)
+  return 0
+}
+
+/** What `allocSkbWithFrags` reports on failure; the caller owns one and reuses it. */
+export class AllocSkbError {
+  /** A negative errno: `-EMSGSIZE` when the bytes can never fit, else `-ENOBUFS`. */
+  errno = 0
+}
+
+/**
+ * Models `alloc_skb_with_frags` (net/core/skbuff.c): a head of `headerLen` bytes and pages for `dataLen` more,
+ * taken in the largest orders up to `maxOrder` that are to be had without reclaim. truesize counts whole pages;
+ * `len` and `dataLen` of the skb stay 0, the bytes are there for the caller to fill.
+ */
+export function allocSkbWithFrags(
+  env: Skbuffs,
+  cpu: Cpu,
+  headerLen: number,
+  dataLen: number,
+  maxOrder: number,
+  gfp: Gfp,
+  error: AllocSkbError,
+): SkBuff | null {
+  const pageBytes = env.sizes.pageBytes
+  error.errno = -ERRNO.EMSGSIZE
+  const order = env.profile.features.skbSmallHeadCache ? Math.min(maxOrder, PAGE_ALLOC_COSTLY_ORDER) : maxOrder
+  const slots = env.sizes.maxFrags
+  if (env.profile.features.skbSmallHeadCache) {
+    if (dataLen > slots * (pageBytes << order)) return null
+  } else if (Math.ceil(dataLen / pageBytes) > slots) return null
+  error.errno = -ERRNO.ENOBUFS
+  const skb = allocSkb(env, cpu, headerLen, gfp)
+  if (skb === null) return null
+  const filled = env.profile.features.skbSmallHeadCache
+    ? fillPages(cpu, skb, dataLen, order, gfp)
+    : fillPagesGreedily(cpu, skb, dataLen, order, gfp)
+  if (filled) return skb
+  kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'alloc_skb_with_frags')
+  return null
+}
+
+/** Models `PAGE_ALLOC_COSTLY_ORDER`. */
+const PAGE_ALLOC_COSTLY_ORDER = 3
+
+/** From 6.5 on: an order that failed once is not tried again; no page is larger than what is left. */
+function fillPages(cpu: Cpu, skb: SkBuff, dataLen: number, maxOrder: number, gfp: Gfp): boolean {
+  const { mem, sizes } = skb.env
+  let order = maxOrder
+  for (let left = dataLen; left > 0; ) {
+    const i = nrFrags(skb)
+    if (i === sizes.maxFrags) return false
+    while (order > 0 && Math.ceil(left / sizes.pageBytes) * sizes.pageBytes < sizes.pageBytes << order) order--
+    const mask = order > 0 ? (((gfp & ~mem.gfp.DIRECT_RECLAIM) | mem.gfp.COMP | mem.gfp.NOWARN) as Gfp) : gfp
+    const pfn = allocPages(mem, cpu, mask, order, -1, 'alloc_skb_with_frags')
+    if (pfn === NO_PFN) {
+      if (order === 0) return false
+      order--
+      continue
+    }
+    const bytes = Math.min(left, sizes.pageBytes << order)
+    skbFillPageDesc(skb, i, pfn, 0, bytes)
+    skb.truesize += sizes.pageBytes << order
+    left -= bytes
+  }
+  return true
+}
+
+/** 6.1: truesize is counted first; the first order that fails sends the rest down to single pages. */
+function fillPagesGreedily(cpu: Cpu, skb: SkBuff, dataLen: number, maxOrder: number, gfp: Gfp): boolean {
+  const { mem, sizes } = skb.env
+  let pages = Math.ceil(dataLen / sizes.pageBytes)
+  skb.truesize += pages * sizes.pageBytes
+  for (let left = dataLen; pages > 0; ) {
+    let order = maxOrder
+    let pfn = NO_PFN
+    for (; order > 0 && pfn === NO_PFN; order--) {
+      if (pages < 1 << order) continue
+      const mask = ((gfp & ~mem.gfp.DIRECT_RECLAIM) | mem.gfp.COMP | mem.gfp.NOWARN) as Gfp
+      pfn = allocPages(mem, cpu, mask, order, -1, 'alloc_skb_with_frags')
+      if (pfn !== NO_PFN) break
+      // No second try with another high order.
+      order = 1
+    }
+    if (pfn === NO_PFN) {
+      order = 0
+      pfn = allocPages(mem, cpu, gfp, 0, -1, 'alloc_skb_with_frags')
+      if (pfn === NO_PFN) return false
+    }
+    const bytes = Math.min(left, sizes.pageBytes << order)
+    skbFillPageDesc(skb, nrFrags(skb), pfn, 0, bytes)
+    left -= bytes
+    pages -= 1 << order
+  }
+  return true
+}
