@@ -75,7 +75,9 @@ function program(): Command {
   netmem
     .command('run')
     .summary("perform a scenario's steps and print each answer")
-    .description('Performs the steps of a scenario, written by hand in the verbs of the traces, and prints each answer.')
+    .description(
+      'Performs the steps of a scenario, written by hand in the verbs of the traces, and prints each answer.',
+    )
     .argument('<scenario>', 'a YAML or JSON file')
     .addOption(new Option('--kernel <profile>', 'kernel that is modelled, where the scenario names none'))
     .option('--json', 'print one JSON document (schema netmem-run/1)')

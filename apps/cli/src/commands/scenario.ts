@@ -21,7 +21,9 @@ const DEFAULT_PROFILE = 'linux-6.18-x86_64'
  */
 export function runScenario(json: unknown, name: string, profile: string | undefined): ScenarioResult {
   if (profile !== undefined && !Object.hasOwn(kernelProfiles, profile))
-    throw new InputError(`--kernel ${profile}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`)
+    throw new InputError(
+      `--kernel ${profile}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`,
+    )
   const given = Array.isArray(json) ? { steps: json } : json
   const whole = isJsonObject(given)
     ? {

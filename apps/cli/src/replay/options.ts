@@ -36,10 +36,13 @@ export function replayOptions(given: Record<string, unknown>): ReplayOptions {
   const text = (name: string): string => String(given[name])
   const kernel = text('kernel')
   if (!Object.hasOwn(kernelProfiles, kernel))
-    throw new InputError(`--kernel ${kernel}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`)
+    throw new InputError(
+      `--kernel ${kernel}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`,
+    )
   const hosts = ((given.host as string[] | undefined) ?? []).map((host) => {
     const address = parseAddress(host)
-    if (address === null) throw new InputError(`--host ${host}: not an address, expected one such as 192.0.2.1 or 2001:db8::1`)
+    if (address === null)
+      throw new InputError(`--host ${host}: not an address, expected one such as 192.0.2.1 or 2001:db8::1`)
     return address
   })
   const size = (name: string): number | null =>
@@ -77,7 +80,8 @@ function powerOfTwo(name: string, text: string, least: number, most: number): nu
 
 function factor(name: string, text: string): number {
   const value = /^(\d+\.?\d*|\.\d+)(e-?\d+)?$/i.test(text) ? Number(text) : Number.NaN
-  if (!(value >= 1e-6 && value <= 1e6)) throw new InputError(`${name} ${text}: expected a number from 0.000001 to 1000000`)
+  if (!(value >= 1e-6 && value <= 1e6))
+    throw new InputError(`${name} ${text}: expected a number from 0.000001 to 1000000`)
   return value
 }
 

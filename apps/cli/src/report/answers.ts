@@ -10,9 +10,13 @@ export function answersText(result: ScenarioResult): string {
     const number = colors.dim(padStart(String(step.step), width))
     const args = Object.entries(step.args).map(([key, value]) => `${key}=${plain(value)}`)
     const words = [colors.bold(step.do), ...args].join(' ')
-    lines.push(`${number} ${words} ${colors.dim('→')} ${step.error === null ? answer(step.answer) : colors.red(step.error)}`)
+    lines.push(
+      `${number} ${words} ${colors.dim('→')} ${step.error === null ? answer(step.answer) : colors.red(step.error)}`,
+    )
     for (const { key, expected, actual } of step.mismatches)
-      lines.push(`${' '.repeat(width)} ${colors.red('differs')} ${key}: expected ${plain(expected)}, got ${plain(actual)}`)
+      lines.push(
+        `${' '.repeat(width)} ${colors.red('differs')} ${key}: expected ${plain(expected)}, got ${plain(actual)}`,
+      )
   }
   return lines.join('\n')
 }

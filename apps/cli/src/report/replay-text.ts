@@ -16,7 +16,10 @@ export function replayText(result: ReplayResult): string {
     limits(result),
     verdict(result),
   ]
-  return blocks.filter((lines) => lines.length > 0).map((lines) => lines.join('\n')).join('\n\n')
+  return blocks
+    .filter((lines) => lines.length > 0)
+    .map((lines) => lines.join('\n'))
+    .join('\n\n')
 }
 
 const title = (words: string): string => colors.bold(words)
@@ -24,7 +27,8 @@ const title = (words: string): string => colors.bold(words)
 function heading({ capture, machine, packets: { read } }: ReplayResult): string[] {
   const links = capture.linkTypes.length > 0 ? ` ${capture.linkTypes.join(' and ')},` : ''
   const found = machine.hostFound ? ' (receives most; --host chooses another)' : ''
-  const host = machine.host.length === 0 ? 'no IP address in the capture' : `host ${colors.cyan(machine.host.join(', '))}${found}`
+  const host =
+    machine.host.length === 0 ? 'no IP address in the capture' : `host ${colors.cyan(machine.host.join(', '))}${found}`
   const buffers = [
     machine.rcvbuf === null ? '' : `, SO_RCVBUF ${countText(machine.rcvbuf)} B`,
     machine.sndbuf === null ? '' : `, SO_SNDBUF ${countText(machine.sndbuf)} B`,
@@ -47,8 +51,20 @@ function readerWords(reader: string): string {
 function packets({ packets: counts, bytes, capture }: ReplayResult): string[] {
   const paint = counts.dropped > 0 ? colors.red : colors.green
   const rows = [
-    ['  in', plural(counts.in, 'packet'), bytesText(bytes.wireIn), `${bytesText(bytes.payloadIn)} payload`, `${bytesText(bytes.readByPrograms)} read by programs`],
-    ['  out', plural(counts.out, 'packet'), bytesText(bytes.wireOut), `${bytesText(bytes.payloadOut)} payload`, `${bytesText(bytes.writtenByPrograms)} written by programs`],
+    [
+      '  in',
+      plural(counts.in, 'packet'),
+      bytesText(bytes.wireIn),
+      `${bytesText(bytes.payloadIn)} payload`,
+      `${bytesText(bytes.readByPrograms)} read by programs`,
+    ],
+    [
+      '  out',
+      plural(counts.out, 'packet'),
+      bytesText(bytes.wireOut),
+      `${bytesText(bytes.payloadOut)} payload`,
+      `${bytesText(bytes.writtenByPrograms)} written by programs`,
+    ],
   ]
   const lines = [
     `${title('Packets')}  ${countText(counts.read)} read = ${colors.green(`${countText(counts.delivered)} delivered`)} + ${paint(`${countText(counts.dropped)} dropped`)} + ${countText(counts.skipped)} skipped`,
@@ -107,7 +123,9 @@ function memory({ memory: kinds, timeline, bytes }: ReplayResult): string[] {
 function narrow(values: readonly number[], width: number): number[] {
   if (values.length <= width) {
     // A short run is drawn as wide as a long one, so that shapes stay comparable.
-    return values.length === 0 ? [] : Array.from({ length: width }, (_, i) => values[Math.floor((i * values.length) / width)])
+    return values.length === 0
+      ? []
+      : Array.from({ length: width }, (_, i) => values[Math.floor((i * values.length) / width)])
   }
   return Array.from({ length: width }, (_, i) =>
     Math.max(...values.slice(Math.floor((i * values.length) / width), Math.floor(((i + 1) * values.length) / width))),
@@ -125,10 +143,16 @@ function allocations({ caches, allocations: paths, copies, dma }: ReplayResult):
       percentText(cache.hits, cache.requests),
       colors.dim(cache.about),
     ])
-  const lines = [`${title('Caches')}  ${colors.dim('share of requests that needed nothing from the layer below')}`, ...columns(rows, [1, 2])]
+  const lines = [
+    `${title('Caches')}  ${colors.dim('share of requests that needed nothing from the layer below')}`,
+    ...columns(rows, [1, 2]),
+  ]
   const most = [...paths].sort((a, b) => b.bytes - a.bytes).slice(0, 4)
   if (most.length > 0) {
-    lines.push('', `${title('Allocated')}  ${colors.dim('by cache and by the kernel function that asked; most bytes first')}`)
+    lines.push(
+      '',
+      `${title('Allocated')}  ${colors.dim('by cache and by the kernel function that asked; most bytes first')}`,
+    )
     lines.push(
       ...columns(
         most.map((a) => [`  ${a.cache}`, a.path, `${countText(a.count)} times`, bytesText(a.bytes)]),
@@ -162,7 +186,10 @@ function sockets({ sockets: totals }: ReplayResult): string[] {
       bytesText(socket.rcvbuf),
     ])
   const more = udp + tcp > 4 ? colors.dim(` (the busiest 4 here; --json lists more)`) : ''
-  return [`${title('Sockets')}  ${countText(udp)} UDP, ${countText(tcp)} TCP${more}`, ...columns(rows, [1, 2, 3, 4, 5, 6])]
+  return [
+    `${title('Sockets')}  ${countText(udp)} UDP, ${countText(tcp)} TCP${more}`,
+    ...columns(rows, [1, 2, 3, 4, 5, 6]),
+  ]
 }
 
 function limits({ limits: list }: ReplayResult): string[] {
@@ -177,7 +204,10 @@ function limits({ limits: list }: ReplayResult): string[] {
 
 function verdict({ packets: counts, leaks, leaked, warnings }: ReplayResult): string[] {
   const lines = warnings.map((words) => `${colors.yellow('Warning')}  ${words}`)
-  const drops = counts.dropped === 0 ? colors.green('no packet was dropped') : colors.red(`${plural(counts.dropped, 'packet')} dropped`)
+  const drops =
+    counts.dropped === 0
+      ? colors.green('no packet was dropped')
+      : colors.red(`${plural(counts.dropped, 'packet')} dropped`)
   const clean =
     leaks === 0
       ? colors.green('nothing leaked: all memory was given back')

@@ -11,7 +11,12 @@ export function scoreboard(reports: readonly TraceReport[], totals: VerifyTotals
     const of = reports.filter((report) => report.profile === profile)
     const rows = [[colors.bold(profile), 'traces', 'checks', 'matched'].map((cell) => colors.bold(cell))]
     for (const family of [...new Set(of.map((report) => report.family))].sort())
-      rows.push(familyRow(family, of.filter((report) => report.family === family)))
+      rows.push(
+        familyRow(
+          family,
+          of.filter((report) => report.family === family),
+        ),
+      )
     lines.push(...columns(rows, [1, 2, 3]), '')
   }
   const differing = reports.filter((report) => report.matched !== report.checks)
@@ -33,8 +38,7 @@ function familyRow(family: string, reports: readonly TraceReport[]): string[] {
 }
 
 function summary(report: TraceReport): string {
-  const missing =
-    report.unsupported.length === 0 ? '' : colors.dim(` (not modelled: ${report.unsupported.join(', ')})`)
+  const missing = report.unsupported.length === 0 ? '' : colors.dim(` (not modelled: ${report.unsupported.join(', ')})`)
   return `${colors.red('differs')} ${report.name}: ${report.checks - report.matched} of ${report.checks} checks${missing}`
 }
 
