@@ -9,6 +9,9 @@ import { FdTable } from './file.js'
 import type { Kernel } from './kernel.js'
 import type { Net } from './net.js'
 
+/** A buffer that grows with every call would allocate on each. */
+const LEAST_BUFFER_BYTES = 256 << 10
+
 export class Process {
   readonly files = new FdTable()
   readonly task: Task
@@ -51,7 +54,8 @@ export class Process {
     const old = this.buffers.get(name)
     if (old !== undefined && old.bytes >= bytes) return old
     if (old !== undefined) userFree(this.kernel.mem, this.cpu, old)
-    const buffer = userAlloc(this.kernel.mem, this.cpu, Math.max(bytes, 65536))
+    const buffer = userAlloc(this.kernel.mem, this.cpu, Math.max(bytes, LEAST_BUFFER_BYTES))
+    if (buffer === null) throw new RangeError(`no memory for a user buffer of ${bytes} bytes`)
     this.buffers.set(name, buffer)
     return buffer
   }
