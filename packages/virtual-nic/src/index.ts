@@ -1,1 +1,114 @@
-export {}
+// The machine's device layer.
+
+// Receive.
+export { enqueueToBacklog, netifRx, netifRxUnchecked } from './backlog.js'
+export { skbChecksumHelp } from './checksum-help.js'
+export type { NetDeviceParams } from './dev-register.js'
+export {
+  devClose,
+  devGetByName,
+  devOpen,
+  devSetMtu,
+  devValidName,
+  netdevRegister,
+  netdevSetFeature,
+  netdevUnregister,
+  netdevUpdateFeatures,
+} from './dev-register.js'
+// Drivers.
+export { loopbackCreate } from './drivers/loopback.js'
+export { ETH_HLEN, ETH_MAX_MTU, ETH_ZLEN, ethHeaderWrite, ethTypeTrans } from './eth.js'
+export * from './features.js'
+export { skbGetHash } from './flow-hash.js'
+export type { PacketOffload } from './gro.js'
+export {
+  devAddOffload,
+  GRO_CONSUMED,
+  GRO_HELD,
+  GRO_MERGED,
+  GRO_MERGED_FREE,
+  GRO_NORMAL,
+  napiGroReceive,
+} from './gro.js'
+export { skbGsoSegment } from './gso.js'
+export {
+  devSetThreaded,
+  napiBusyLoop,
+  napiComplete,
+  napiCompleteDone,
+  napiDisable,
+  napiEnable,
+  napiPoll,
+  netifNapiAdd,
+  netifNapiDel,
+} from './napi.js'
+// NAPI and GRO.
+export type { NapiPoll } from './napi-struct.js'
+export {
+  BUSY_POLL_BUDGET,
+  NAPI_POLL_WEIGHT,
+  NAPIF_STATE_MISSED,
+  NAPIF_STATE_SCHED,
+  NapiStruct,
+  napiSchedule,
+  napiSchedulePrep,
+  napiScheduleUnchecked,
+} from './napi-struct.js'
+// Devices.
+export * from './net-device.js'
+export type { NetDevCosts, NetDevSlots, NetDevSysctl, NetDevsParams } from './net-devs.js'
+export { NetDevs, netDevInit } from './net-devs.js'
+export { netRxAction, netTxAction, processBacklog } from './net-rx-action.js'
+export {
+  NetdevQueue,
+  netdevTxCompletedQueue,
+  netdevTxResetQueue,
+  netdevTxSentQueue,
+  netifTxStopQueue,
+  netifTxWakeQueue,
+} from './netdev-queue.js'
+export type { PacketType } from './packet-type.js'
+export {
+  devAddPack,
+  devRemovePack,
+  ETH_P_802_2,
+  ETH_P_802_3,
+  ETH_P_8021AD,
+  ETH_P_8021Q,
+  ETH_P_ALL,
+  ETH_P_ARP,
+  ETH_P_IP,
+  ETH_P_IPV6,
+  ETH_P_LOOPBACK,
+} from './packet-type.js'
+export { Qdisc } from './qdisc.js'
+export {
+  netifReceiveSkb,
+  netifReceiveSkbList,
+  RX_HANDLER_ANOTHER,
+  RX_HANDLER_CONSUMED,
+  RX_HANDLER_EXACT,
+  RX_HANDLER_PASS,
+} from './receive.js'
+export { netdevSetRpsMap } from './rps.js'
+export { skbPpCowData } from './skb-pp-cow.js'
+// Softirqs.
+export type { SoftirqAction } from './softirq.js'
+export {
+  doSoftirq,
+  irqEnter,
+  irqExit,
+  localBhDisable,
+  localBhEnable,
+  NET_RX_SOFTIRQ,
+  NET_TX_SOFTIRQ,
+  openSoftirq,
+  raiseSoftirq,
+  TASKLET_SOFTIRQ,
+} from './softirq.js'
+export { SoftnetData, softnetSeqShow } from './softnet.js'
+export { validateXmitSkb, validateXmitSkbList } from './validate-xmit.js'
+// XDP.
+export * from './xdp.js'
+// Transmit.
+export { devDirectXmit, devQueueXmit, netdevCorePickTx } from './xmit.js'
