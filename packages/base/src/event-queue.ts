@@ -23,10 +23,10 @@ const SLOTS = 1 << SLOT_BITS
 // A slot's tag: the handler in the low bits, the use count above.
 const HANDLER_BITS = 16
 const HANDLERS = 1 << HANDLER_BITS
-const USES = 1 << (31 - SLOT_BITS)
-// More steps than this per event, on average, and the calendar is cut anew.
-const WORK_PER_EVENT = 6
-const REVIEW_EVENTS = 4096
+const TAG_MASK = (1 << (HANDLER_BITS + 31 - SLOT_BITS)) - 1
+// A search or an insertion of up to so many steps is a lucky one.
+const LUCKY_STEPS = 6
+const WASTE_LIMIT = 1 << 14
 
 export class EventQueue {
   /** Virtual time in nanoseconds: that of the event that runs, else of the latest that ran or of `runUntil`. */
@@ -55,9 +55,8 @@ export class EventQueue {
   private perNs = 1 / 1024
   private today = 0
   private todayEndsNs = 1024
-  // Steps taken and events handled since the last review: when the first outgrow the second, cut again.
-  private work = 0
-  private handled = 0
+  // Steps beyond the lucky few since the calendar was cut; too many, and it is cut anew.
+  private wasted = 0
 
   /** Registers code once, so that scheduling allocates nothing. @returns the number by which `schedule` names it. */
   register(handler: EventHandler): number {
@@ -87,8 +86,8 @@ export class EventQueue {
     this.tag[slot] = (use << HANDLER_BITS) | handler
     this.arg0[slot] = arg0
     this.arg1[slot] = arg1
-    this.insert(slot, t)
-    if (++this.pending > 2 * this.mask) this.recut()
+    this.insert(slot)
+    if (++this.pending > 2 * this.mask || this.wasted > WASTE_LIMIT) this.recut()
     return (use << SLOT_BITS) | slot
   }
 
@@ -97,7 +96,7 @@ export class EventQueue {
     const slot = event & (SLOTS - 1)
     if (event <= 0 || slot >= this.slotCount) return false
     if (this.tag[slot]! >>> HANDLER_BITS !== event >> SLOT_BITS) return false
-    this.remove(slot, (this.at[slot]! * this.perNs) & this.mask)
+    this.unlink(slot, (this.at[slot]! * this.perNs) & this.mask)
     return true
   }
 
@@ -111,29 +110,40 @@ export class EventQueue {
   runNext(): boolean {
     const slot = this.earliest()
     if (slot === NONE) return false
-    this.run(slot)
+    const { next, prev } = this
+    const after = next[slot]!
+    if (after === slot) this.first[this.today] = NONE
+    else {
+      const before = prev[slot]!
+      this.first[this.today] = after
+      next[before] = after
+      prev[after] = before
+    }
+    next[slot] = this.freeSlot
+    this.freeSlot = slot
+    this.pending--
+    this.nowNs = this.at[slot]! as Ns
+    const tag = this.tag[slot]!
+    this.tag[slot] = (tag + HANDLERS) & TAG_MASK
+    // The slot is free again, but nobody has taken it yet.
+    this.handlers[tag & (HANDLERS - 1)]!(this.arg0[slot]!, this.arg1[slot]!)
     return true
   }
 
   /** Runs every event up to and including `ns`, those that they schedule too, and leaves the time at `ns`. */
   runUntil(ns: number): void {
-    for (let slot = this.earliest(); slot !== NONE && this.at[slot]! <= ns; slot = this.earliest()) this.run(slot)
+    for (let slot = this.earliest(); slot !== NONE && this.at[slot]! <= ns; slot = this.earliest()) this.runNext()
     if (ns > this.nowNs) this.nowNs = ns as Ns
-  }
-
-  private run(slot: number): void {
-    this.nowNs = this.at[slot]! as Ns
-    this.remove(slot, this.today)
-    // The slot is free again, but nobody has taken it yet.
-    this.handlers[this.tag[slot]! & (HANDLERS - 1)]!(this.arg0[slot]!, this.arg1[slot]!)
   }
 
   // The calendar itself.
 
-  private insert(slot: number, t: number): void {
+  // Takes its time from `at`: a double as an argument would be boxed on the heap wherever this is not inlined.
+  private insert(slot: number): void {
     const { at, next, prev, first } = this
+    const t = at[slot]!
     // After a look far ahead an event may come before the day where the search would begin.
-    if (t < this.todayEndsNs - this.dayNs) this.startAt(Math.floor(t * this.perNs))
+    if (t < this.todayEndsNs - this.dayNs) this.startAt(t)
     const bucket = (t * this.perNs) & this.mask
     const head = first[bucket]!
     if (head === NONE) {
@@ -144,15 +154,7 @@ export class EventQueue {
     }
     // From the back: a burst of equal times, or of growing ones, appends in one step and stays first in first out.
     let before = prev[head]!
-    while (at[before]! > t) {
-      this.work++
-      if (before === head) {
-        first[bucket] = slot
-        before = prev[head]!
-        break
-      }
-      before = prev[before]!
-    }
+    if (at[before]! > t) before = this.placeBefore(slot, bucket, before)
     const after = next[before]!
     next[slot] = after
     prev[slot] = before
@@ -160,7 +162,27 @@ export class EventQueue {
     prev[after] = slot
   }
 
-  private remove(slot: number, bucket: number): void {
+  // Walks back from `last` to where the event belongs. @returns the event that it comes after, in the ring.
+  private placeBefore(slot: number, bucket: number, last: number): number {
+    const { at, prev } = this
+    const t = at[slot]!
+    const head = this.first[bucket]!
+    let before = last
+    let steps = 0
+    do {
+      steps++
+      if (before === head) {
+        this.first[bucket] = slot
+        before = last
+        break
+      }
+      before = prev[before]!
+    } while (at[before]! > t)
+    if (steps > LUCKY_STEPS) this.wasted += steps
+    return before
+  }
+
+  private unlink(slot: number, bucket: number): void {
     const { next, prev } = this
     const after = next[slot]!
     if (after === slot) this.first[bucket] = NONE
@@ -170,57 +192,48 @@ export class EventQueue {
       next[before] = after
       prev[after] = before
     }
-    const tag = this.tag[slot]! + HANDLERS
-    this.tag[slot] = tag < USES * HANDLERS ? tag : tag - USES * HANDLERS
+    this.tag[slot] = (this.tag[slot]! + HANDLERS) & TAG_MASK
     next[slot] = this.freeSlot
     this.freeSlot = slot
     this.pending--
-    if (++this.handled > REVIEW_EVENTS) this.review()
   }
 
   private earliest(): number {
     const { first, at, mask } = this
     let bucket = this.today
-    const slot = first[bucket]!
-    if (slot !== NONE && at[slot]! < this.todayEndsNs) return slot
-    if (this.pending === 0) return NONE
     let endsNs = this.todayEndsNs
-    for (let days = 1; days <= mask; days++) {
+    let slot = first[bucket]!
+    let days = 0
+    while (slot === NONE || at[slot]! >= endsNs) {
+      if (++days > mask) return this.earliestFarAway()
       bucket = (bucket + 1) & mask
       endsNs += this.dayNs
-      const slot = first[bucket]!
-      if (slot !== NONE && at[slot]! < endsNs) {
-        this.today = bucket
-        this.todayEndsNs = endsNs
-        this.work += days
-        return slot
-      }
+      slot = first[bucket]!
     }
-    return this.earliestFarAway()
+    if (days > LUCKY_STEPS) this.wasted += days
+    this.today = bucket
+    this.todayEndsNs = endsNs
+    return slot
   }
 
-  private startAt(day: number): void {
+  private startAt(ns: number): void {
+    const day = Math.floor(ns * this.perNs)
     this.today = day & this.mask
     this.todayEndsNs = (day + 1) * this.dayNs
   }
 
   // Nothing within a whole lap of the calendar: compare the heads of all buckets and jump to that day.
   private earliestFarAway(): number {
+    if (this.pending === 0) return NONE
+    if (this.wasted > WASTE_LIMIT || (this.mask >= MIN_BUCKETS && this.pending * 8 < this.mask)) this.recut()
     let best = NONE
     for (const slot of this.first) if (slot !== NONE && (best === NONE || this.at[slot]! < this.at[best]!)) best = slot
-    this.work += 2 * this.mask
-    this.startAt(Math.floor(this.at[best]! * this.perNs))
+    this.wasted += this.mask
+    this.startAt(this.at[best]!)
     return best
   }
 
-  // Cold: once per REVIEW_EVENTS, and when the calendar is too small.
-
-  private review(): void {
-    const roomy = this.mask >= MIN_BUCKETS && this.pending * 8 < this.mask
-    if (this.work > WORK_PER_EVENT * this.handled || roomy) this.recut()
-    this.work = 0
-    this.handled = 0
-  }
+  // Cold: when the calendar is too small, or its days no longer fit the events.
 
   private recut(): void {
     const slots: number[] = []
@@ -240,15 +253,14 @@ export class EventQueue {
     const near = slots.length >> 1
     const span = near > 1 ? this.at[slots[near]!]! - this.at[slots[0]!]! : this.dayNs
     let dayNs = 1
-    while (dayNs * 2 <= span / Math.max(1, near) && dayNs < 2 ** 40) dayNs *= 2
+    while (dayNs <= span / Math.max(1, near) && dayNs < 2 ** 40) dayNs *= 2
     this.first = new Int32Array(buckets).fill(NONE)
     this.mask = buckets - 1
     this.dayNs = dayNs
     this.perNs = 1 / dayNs
-    this.startAt(Math.floor(this.nowNs * this.perNs))
-    for (const slot of slots) this.insert(slot, this.at[slot]!)
-    this.work = 0
-    this.handled = 0
+    this.startAt(this.nowNs)
+    for (const slot of slots) this.insert(slot)
+    this.wasted = 0
   }
 
   private newSlot(): number {
