@@ -3,7 +3,7 @@
  * namespaces, write sysctls, let time pass. System calls are in `syscalls.ts`, devices in `devices.ts`.
  */
 import { type Cpu, type EventQueue, inSoftirq, type KernelProfile, Prng, type Trace } from '@netmem/base'
-import type { Inet } from '@netmem/inet'
+import type { InetEnv } from '@netmem/inet'
 import type { Memory } from '@netmem/memory'
 import { pageFragRelease } from '@netmem/page-frag'
 import type { Skbuffs } from '@netmem/skbuff'
@@ -24,7 +24,7 @@ export interface KernelParts {
   readonly skbs: Skbuffs
   readonly devs: NetDevs
   readonly socks: SockEnv
-  readonly inet: Inet
+  readonly inet: InetEnv
   readonly sysctlFiles: SysctlFiles
   readonly seed: number
   readonly syscallNs: number
@@ -42,9 +42,11 @@ export class Kernel {
   readonly skbs: Skbuffs
   readonly devs: NetDevs
   readonly socks: SockEnv
-  readonly inet: Inet
+  readonly inet: InetEnv
   readonly sysctlFiles: SysctlFiles
   readonly random: Prng
+  /** Devices, addresses, namespaces. */
+  readonly links: Links
   /** What one system call takes, in virtual nanoseconds. */
   readonly syscallNs: number
   /** All namespaces; the first is the initial one. */
@@ -65,6 +67,7 @@ export class Kernel {
     this.sysctlFiles = parts.sysctlFiles
     this.random = new Prng(parts.seed)
     this.syscallNs = parts.syscallNs
+    this.links = new Links(this)
   }
 
   get initNet(): Net {

@@ -1,8 +1,9 @@
 /** Operations of allocation traces that make, set and feed devices. */
 
 import type { Operation } from './alloc-operations.js'
+import { ipv4Bytes } from '../ipv4.js'
 import { StepError, UnsupportedVerb } from './answer.js'
-import { internetChecksum, ipv4Bytes } from './frames.js'
+import { internetChecksum } from './frames.js'
 import type { PlayerWorld } from './world.js'
 
 const TAP = { name: 'tap0', mac: '02:00:00:00:00:01', ip: '10.0.0.1' } as const

@@ -3,10 +3,10 @@
  * SO_MEMINFO.
  */
 import { AF_INET, AF_INET6, SO, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, SockAddr } from '@netmem/sockmem'
+import { ipv4Word } from '../ipv4.js'
 import type { Process } from '../process.js'
 import { SOCK_NONBLOCK, sysGetname, sysGetsockopt, sysRecvmsg, sysSetsockopt, sysSocket } from '../syscalls.js'
 import type { Json } from '../trace/json.js'
-import { ipv4Bytes } from './frames.js'
 
 /** The names of the nine numbers, in their order. */
 export const MEMINFO_KEYS = [
@@ -28,9 +28,8 @@ export const TABLE_BUFFER = 4 << 20
 /** @returns an IPv4 address and port as the kernel keeps them. */
 export function ipv4Address(ip: string, port: number): SockAddr {
   const address = new SockAddr()
-  const [a, b, c, d] = ipv4Bytes(ip)
   address.family = AF_INET
-  address.addr = (a << 24) | (b << 16) | (c << 8) | d
+  address.addr = ipv4Word(ip)
   address.port = port
   return address
 }

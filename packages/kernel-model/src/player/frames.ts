@@ -2,6 +2,7 @@
  * The frames that traces describe in words, as bytes: Ethernet, IPv4 and UDP headers with everything that a
  * trace may spoil, and a payload of zeros.
  */
+import { ipv4Bytes } from '../ipv4.js'
 import type { JsonObject } from '../trace/json.js'
 
 /** Where a frame goes: the receiving device's addresses, and whether it has an Ethernet header. */
@@ -25,14 +26,6 @@ function putMac(bytes: Uint8Array, at: number, mac: string): void {
 function putU16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = (value >> 8) & 0xff
   bytes[at + 1] = value & 0xff
-}
-
-/** @returns four bytes of a dotted address, in network order. */
-export function ipv4Bytes(address: string): readonly [number, number, number, number] {
-  const parts = address.split('.').map(Number)
-  if (parts.length !== 4 || parts.some((part) => !(part >= 0 && part <= 255)))
-    throw new RangeError(`"${address}" is not an IPv4 address`)
-  return parts as [number, number, number, number]
 }
 
 /** @returns the Internet checksum (16 bits) of the bytes and of `seed`, a sum so far. */

@@ -1,0 +1,129 @@
+/**
+ * What `ip`, `ethtool` and /dev/net/tun do: namespaces and devices by name, their addresses and neighbours,
+ * TUN/TAP queues as files, XDP programs.
+ */
+import { assert, ERRNO } from '@netmem/base'
+import { inetAddrAdd, inetDevDown, inetDevUp, neighAdd } from '@netmem/inet'
+import {
+  devClose,
+  devOpen,
+  devSetMtu,
+  ethHwAddrSet,
+  loopbackCreate,
+  NETIF_F_ALL_TSO,
+  NETIF_F_GRO,
+  NETIF_F_GSO,
+  NETIF_F_HW_CSUM,
+  NETIF_F_RXCSUM,
+  NETIF_F_SG,
+  type NetDevice,
+  netdevSetFeature,
+  netdevUnregister,
+} from '@netmem/virtual-nic'
+import { ipv4Word } from './ipv4.js'
+import type { Kernel } from './kernel.js'
+import { Net } from './net.js'
+
+/** What `ip link set` and `ip addr add` would set of a device. */
+export interface LinkConfig {
+  readonly mac?: string
+  readonly mtu?: number
+  readonly ip?: string
+  /** Bits of the network in `ip`. */
+  readonly prefix?: number
+  readonly txQueueLen?: number
+}
+
+/** One end of a veth pair to be made. */
+export interface VethEnd {
+  readonly net: Net
+  readonly name: string
+}
+
+const FEATURES: Readonly<Record<string, number>> = {
+  gro: NETIF_F_GRO,
+  gso: NETIF_F_GSO,
+  tso: NETIF_F_ALL_TSO,
+  sg: NETIF_F_SG,
+  'tx-checksum': NETIF_F_HW_CSUM,
+  tx: NETIF_F_HW_CSUM,
+  'rx-checksum': NETIF_F_RXCSUM,
+  rx: NETIF_F_RXCSUM,
+}
+
+export class Links {
+  constructor(private readonly kernel: Kernel) {}
+
+  /** Models `unshare(CLONE_NEWNET)`: a namespace with a loopback device that is down. */
+  netCreate(): Net {
+    const { kernel } = this
+    const ns = kernel.nets.length === 0 ? kernel.socks.initNet : kernel.socks.netCreate()
+    const lo = loopbackCreate(kernel.devs, ns.id)
+    assert(typeof lo !== 'number', 'a namespace has one loopback device')
+    const net = new Net(ns, lo)
+    kernel.nets.push(net)
+    return net
+  }
+
+  /** Models `ip link set lo up`. */
+  loUp(net: Net): void {
+    this.setUp(net.lo, true)
+  }
+
+  /** @returns the device. @throws RangeError when the namespace has none of that name. */
+  device(net: Net, name: string): NetDevice {
+    const dev = net.devices.get(name)
+    if (dev === undefined) throw new RangeError(`there is no device "${name}"; there are ${[...net.devices.keys()].join(', ')}`)
+    return dev
+  }
+
+  netOf(dev: NetDevice): Net {
+    return this.kernel.nets[dev.ns]!
+  }
+
+  configure(dev: NetDevice, config: LinkConfig): void {
+    if (config.mac !== undefined) ethHwAddrSet(dev, config.mac)
+    if (config.mtu !== undefined) this.setMtu(dev, config.mtu)
+    if (config.txQueueLen !== undefined) dev.txQueueLen = config.txQueueLen
+    if (config.ip !== undefined) inetAddrAdd(this.kernel.inet, dev, ipv4Word(config.ip), config.prefix ?? 32)
+  }
+
+  /** Models `ip neigh replace ... nud permanent`. */
+  neighbour(dev: NetDevice, ip: string, mac: string): void {
+    const bytes = mac.split(':').map((part) => Number.parseInt(part, 16))
+    const macLo = (bytes[2]! << 24) | (bytes[3]! << 16) | (bytes[4]! << 8) | bytes[5]!
+    neighAdd(this.kernel.inet, dev, ipv4Word(ip), null, (bytes[0]! << 8) | bytes[1]!, macLo)
+  }
+
+  /** Models `ip link set up` and `down`. @returns 0 or a negative errno. */
+  setUp(dev: NetDevice, up: boolean): number {
+    const cpu = this.kernel.cpus[0]!
+    if (!up) {
+      devClose(dev, cpu)
+      return 0
+    }
+    const err = devOpen(dev, cpu)
+    if (err === 0) inetDevUp(this.kernel.inet, dev)
+    return err
+  }
+
+  /** Models SIOCSIFMTU. */
+  setMtu(dev: NetDevice, mtu: number): number {
+    return devSetMtu(dev, mtu, this.kernel.cpus[0]!)
+  }
+
+  /** Models an ethtool switch by its name. @returns 0, -EINVAL for an unknown name, or what the device says. */
+  setFeature(dev: NetDevice, name: string, on: boolean): number {
+    const bits = FEATURES[name]
+    if (bits === undefined) return -ERRNO.EINVAL
+    return netdevSetFeature(dev, bits, on, this.kernel.cpus[0]!)
+  }
+
+  /** Models `ip link del`. */
+  remove(dev: NetDevice): void {
+    const { kernel } = this
+    inetDevDown(kernel.inet, dev)
+    netdevUnregister(kernel.devs, dev, kernel.cpus[0]!)
+    this.netOf(dev).devices.delete(dev.name)
+  }
+}
