@@ -11,8 +11,8 @@ import {
   skbPullUnchecked,
   skbPushUnchecked,
 } from '@netmem/skbuff'
-import { findOffload } from './gro.js'
 import type { NetDevs } from './net-devs.js'
+import { findOffload } from './offload.js'
 
 /**
  * Models `__skb_gso_segment` and `skb_mac_gso_segment` (net/core/gso.c). The skb stays the caller's, `data` at the

@@ -20,9 +20,7 @@ export { loopbackCreate } from './drivers/loopback.js'
 export { ETH_HLEN, ETH_MAX_MTU, ETH_ZLEN, ethHeaderWrite, ethTypeTrans } from './eth.js'
 export * from './features.js'
 export { skbGetHash } from './flow-hash.js'
-export type { PacketOffload } from './gro.js'
 export {
-  devAddOffload,
   GRO_CONSUMED,
   GRO_HELD,
   GRO_MERGED,
@@ -67,6 +65,8 @@ export {
   netifTxStopQueue,
   netifTxWakeQueue,
 } from './netdev-queue.js'
+export type { PacketOffload } from './offload.js'
+export { devAddOffload, findOffload, GRO_IN_PROGRESS } from './offload.js'
 export type { PacketType } from './packet-type.js'
 export {
   devAddPack,

@@ -10,11 +10,11 @@ import type { Memory } from '@netmem/memory'
 import type { PagePool, PagePools } from '@netmem/page-pool'
 import type { SkBuff, Skbuffs } from '@netmem/skbuff'
 import { NETIF_F_GRO_FRAGLIST, NETIF_F_GRO_UDP_FWD } from './features.js'
-import type { PacketOffload } from './gro.js'
 import { napiThreadedPoll, napiWatchdog } from './napi.js'
 import type { NapiStruct } from './napi-struct.js'
 import type { NetDevice } from './net-device.js'
 import { backlogNapi, netRxAction, netTxAction } from './net-rx-action.js'
+import type { PacketOffload } from './offload.js'
 import { type PacketType, PTYPE_HASH_SIZE } from './packet-type.js'
 import {
   doSoftirq,
