@@ -17,6 +17,7 @@ export {
 } from './dev-register.js'
 // Drivers.
 export { loopbackCreate } from './drivers/loopback.js'
+export { PpNic, type PpNicParams, ppNicCreate, ppNicDestroy } from './drivers/pp-nic.js'
 export { ETH_HLEN, ETH_MAX_MTU, ETH_ZLEN, ethHeaderWrite, ethTypeTrans } from './eth.js'
 export * from './features.js'
 export { skbGetHash } from './flow-hash.js'
@@ -29,6 +30,9 @@ export {
   napiGroReceive,
 } from './gro.js'
 export { skbGsoSegment } from './gso.js'
+// Hardware.
+export { HwQueue, NicHw, type NicHwParams, type RxChecksum, type WirePort } from './hw/nic-hw.js'
+export { netdevRssKeyFill, RSS_SPEC_KEY, Toeplitz } from './hw/toeplitz.js'
 export {
   devSetThreaded,
   napiBusyLoop,

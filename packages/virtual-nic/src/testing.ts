@@ -1,5 +1,6 @@
 /** Audits that prove the conservation laws of the device layer, and a small machine with one for tests. */
 import { EventQueue } from '@netmem/base'
+import { type Dma, type DmaParams, dmaInit } from '@netmem/dma'
 import { testMachine } from '@netmem/memory/testing'
 import { type PagePools, pagePoolsInit } from '@netmem/page-pool'
 import { type Skbuffs, skbInit } from '@netmem/skbuff'
@@ -16,11 +17,17 @@ export interface TestNet extends ReturnType<typeof testMachine> {
   readonly pools: PagePools
   readonly skbs: Skbuffs
   readonly env: NetDevs
+  readonly dma: Dma
 }
 
 /** Makes a machine with memory, page pools, skbs and a device layer. */
 export function testNet(
-  options: Parameters<typeof testMachine>[0] & { rxPacketNs?: number; irqNs?: number; seed?: number } = {},
+  options: Parameters<typeof testMachine>[0] & {
+    rxPacketNs?: number
+    irqNs?: number
+    seed?: number
+    dma?: Partial<DmaParams>
+  } = {},
 ): TestNet {
   const machine = testMachine(options)
   const { mem, trace, cpus, profile } = machine
@@ -29,7 +36,8 @@ export function testNet(
   const skbs = skbInit({ mem, cpus: cpus.length, trace, profile, pagePools: pools })
   const costs = { rxPacketNs: options.rxPacketNs ?? 0, irqNs: options.irqNs ?? 0 }
   const env = netDevInit({ mem, skbs, pagePools: pools, cpus, clock, trace, profile, costs, seed: options.seed ?? 1 })
-  return { ...machine, clock, pools, skbs, env }
+  const dma = dmaInit({ mem, profile, trace, cpus, events: clock, ...options.dma })
+  return { ...machine, clock, pools, skbs, env, dma }
 }
 
 /**

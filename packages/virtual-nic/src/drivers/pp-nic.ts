@@ -1,0 +1,573 @@
+/**
+ * A modern ring driver: receive buffers are page-pool pages, mapped once for as long as the pool has them, and
+ * the skb is built around the page, so that a packet that has been read goes back to the ring without the page
+ * allocator seeing it. XDP runs on the page before there is an skb.
+ *
+ * Law per receive ring: posted pages = Σ over slots with a page; the pool's lent pages = those + pages in skbs.
+ */
+import { type Addr, type Cpu, ERRNO, type Pfn } from '@netmem/base'
+import {
+  type Device,
+  DMA_BIDIRECTIONAL,
+  DMA_FROM_DEVICE,
+  dmaAllocCoherent,
+  dmaDevNeedSync,
+  dmaFreeCoherent,
+  dmaSyncSingleForCpu,
+} from '@netmem/dma'
+import {
+  type PagePool,
+  PP_FLAG_DMA_MAP,
+  PP_FLAG_DMA_SYNC_DEV,
+  pagePoolAllocPages,
+  pagePoolCreate,
+  pagePoolDestroy,
+  pagePoolGetDmaAddr,
+  pagePoolPutFullPage,
+  pagePoolRecycleDirect,
+} from '@netmem/page-pool'
+import {
+  CHECKSUM_UNNECESSARY,
+  kfreeSkb,
+  napiAllocSkb,
+  napiBuildSkb,
+  SKB_PP_RECYCLE,
+  type SkBuff,
+  skbAddRxFrag,
+  skbPut,
+  skbSetHash,
+} from '@netmem/skbuff'
+import { netdevRegister } from '../dev-register.js'
+import { ETH_HLEN, ethTypeTrans } from '../eth.js'
+import {
+  NETIF_F_HIGHDMA,
+  NETIF_F_HW_CSUM,
+  NETIF_F_HW_VLAN_CTAG_RX,
+  NETIF_F_HW_VLAN_CTAG_TX,
+  NETIF_F_RXCSUM,
+  NETIF_F_RXHASH,
+  NETIF_F_SG,
+  NETIF_F_TSO,
+  NETIF_F_TSO6,
+} from '../features.js'
+import { groFreeHeld, napiGroReceive } from '../gro.js'
+import {
+  DESC_BYTES,
+  DESC_WORDS,
+  HW_MISSED,
+  type HwQueue,
+  hwRingSetup,
+  NicHw,
+  type NicHwParams,
+  RXD_DD,
+  RXD_EOP,
+  RXD_ERROR,
+  RXD_L4_HASH,
+  RXD_L4_OK,
+  RXD_VLAN,
+} from '../hw/nic-hw.js'
+import { napiCompleteDone, napiDisable, napiEnable, netifNapiAdd, netifNapiDel } from '../napi.js'
+import { type NapiStruct, napiSchedule } from '../napi-struct.js'
+import {
+  type NetDevice,
+  type NetDeviceOps,
+  RX_BYTES,
+  RX_DROPPED,
+  RX_ERRORS,
+  RX_MISSED_ERRORS,
+  RX_PACKETS,
+} from '../net-device.js'
+import type { NetDevs } from '../net-devs.js'
+import { irqEnter, irqExit } from '../softirq.js'
+import { XDP_PACKET_HEADROOM, type XdpProgram } from '../xdp.js'
+import type { XdpFrame } from '../xdp-frame.js'
+import { auditTxRing, nicCleanTx, nicDropTx, nicStartXmit, TxRing } from './nic-tx.js'
+import { ppNicRunXdp, ppNicXdpFlush, ppNicXdpXmit } from './pp-nic-xdp.js'
+
+/** Receive buffers refilled at once: doorbells are dear. */
+const RX_REFILL_BATCH = 16
+/** A small ring refills earlier: a quarter of it at least. */
+const refillBatch = (count: number): number => Math.min(RX_REFILL_BATCH, count >> 2)
+
+/** One receive ring as the driver knows it. */
+export class PpRxRing {
+  nextToClean = 0
+  nextToUse = 0
+  /** By descriptor: the posted page, 0 none. */
+  readonly pages: Int32Array
+  pool: PagePool | null = null
+  desc = 0 as Addr
+  /** Bytes in front of the frame in its page. */
+  headroom = 0
+  /** A frame of several buffers that is not complete yet: id of its skb, 0 none; and whether it is to be dropped. */
+  partial = 0
+  partialBad = false
+  fragCount = 0
+  /** Models `alloc_rx_page_failed`: refills that found no page. */
+  allocFailed = 0
+
+  /** Buffers refilled at once. */
+  readonly refillBatch: number
+
+  constructor(readonly count: number) {
+    this.pages = new Int32Array(count)
+    this.refillBatch = refillBatch(count)
+  }
+}
+
+/** A queue: its card half, rings and NAPI. */
+export interface PpNicQueue {
+  readonly hw: HwQueue
+  readonly index: number
+  readonly rx: PpRxRing
+  readonly tx: TxRing
+  readonly napi: NapiStruct
+}
+
+/** The driver's private state. */
+export class PpNic {
+  readonly queues: PpNicQueue[] = []
+  prog: XdpProgram | null = null
+  /** Descriptor memory, two blocks per queue: receive, transmit. */
+  readonly descAddr: number[] = []
+  readonly descDma: number[] = []
+  readonly headerSplit: number
+  /** This poll redirected frames, which leave at its end. */
+  redirected = false
+  readonly xdpOut: XdpFrame[] = []
+  retryTimer = 0
+  retryHandler = 0
+
+  constructor(
+    readonly env: NetDevs,
+    readonly hw: NicHw,
+    headerSplit: number,
+  ) {
+    this.headerSplit = headerSplit
+  }
+}
+
+export interface PpNicParams extends Omit<NicHwParams, 'device'> {
+  readonly name: string
+  readonly ns?: number
+  readonly device: Device
+  readonly rxRing?: number
+  readonly txRing?: number
+  /** Headers up to this many bytes are copied to a small linear part, the rest stays in the page; 0: linear. */
+  readonly headerSplit?: number
+  /** `rx-usecs` and `rx-frames`. */
+  readonly rxUsecs?: number
+  readonly rxFrames?: number
+  /** Capabilities that are on at first, besides scatter-gather. */
+  readonly features?: number
+}
+
+/**
+ * Makes a card with this driver.
+ *
+ * @returns the device, down; its `priv` is a `PpNic`. Or -errno.
+ */
+export function ppNicCreate(env: NetDevs, p: PpNicParams): NetDevice | number {
+  const hw = new NicHw(env, p)
+  const queues = hw.queues.length
+  const nic = new PpNic(env, hw, p.headerSplit ?? 0)
+  const dev = netdevRegister(env, {
+    name: p.name,
+    ...(p.ns === undefined ? {} : { ns: p.ns }),
+    ops: ppNicOps,
+    txQueues: queues,
+    rxQueues: queues,
+    setup: (d) => {
+      d.priv = nic
+      d.maxMtu = hw.maxFrameBytes - ETH_HLEN - 4
+      const can = NETIF_F_HW_CSUM | NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_RXCSUM | NETIF_F_RXHASH
+      d.hwFeatures = NETIF_F_SG | can | (hw.vlanStrip ? NETIF_F_HW_VLAN_CTAG_RX : 0) | NETIF_F_HW_VLAN_CTAG_TX
+      d.features = NETIF_F_SG | NETIF_F_HIGHDMA | (p.features ?? can)
+    },
+  })
+  if (typeof dev === 'number') return dev
+  nic.retryHandler = env.clock.register(() => refillRetry(dev))
+  for (let i = 0; i < queues; i++) {
+    const hwq = hw.queues[i]!
+    hwq.rxUsecs = p.rxUsecs ?? 0
+    hwq.rxFrames = p.rxFrames ?? 1
+    const napi = netifNapiAdd(env, dev, ppNicPoll)
+    napi.priv = null
+    const tx = new TxRing(hw, hwq, i, p.txRing ?? 256, dev.txq[i]!)
+    const queue: PpNicQueue = { hw: hwq, index: i, rx: new PpRxRing(p.rxRing ?? 512), tx, napi }
+    napi.priv = queue
+    napi.irqCpu = hwq.cpu
+    hwq.handler = (c, q) => {
+      napiSchedule(c, nic.queues[q]!.napi)
+    }
+    nic.queues.push(queue)
+  }
+  dev.audit = () => auditPpNic(dev, nic)
+  return dev
+}
+
+// Hot path: the poll.
+
+/**
+ * Models a driver's poll function: completes transmits, takes up to `budget` frames, posts new buffers.
+ */
+function ppNicPoll(cpu: Cpu, napi: NapiStruct, budget: number): number {
+  const queue = napi.priv as PpNicQueue
+  const dev = napi.dev!
+  const nic = dev.priv as PpNic
+  if (queue.tx.nextToClean !== queue.tx.nextToUse) nicCleanTx(cpu, queue.tx, budget, 'pp_nic_poll')
+  const work = ppNicCleanRx(cpu, dev, nic, queue, budget)
+  if (nic.redirected) ppNicXdpFlush(cpu, nic)
+  if (work < budget && napiCompleteDone(cpu, napi, work)) nic.hw.unmask(queue.index)
+  return work
+}
+
+/** Takes done descriptors. Shaped for speed: one frame in one buffer, no program, runs straight through. */
+function ppNicCleanRx(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue, budget: number): number {
+  const env = nic.env
+  const i32 = env.mem.i32
+  const ring = queue.rx
+  const pages = ring.pages
+  const mask = ring.count - 1
+  const base = queue.hw.rx.base
+  const headroom = ring.headroom
+  const pageBytes = env.profile.page_size
+  const napi = queue.napi
+  const pool = ring.pool!
+  const needSync = dmaDevNeedSync(nic.hw.device)
+  const plain = nic.prog === null && nic.headerSplit === 0
+  const rxFlags = dev.features & (NETIF_F_RXCSUM | NETIF_F_RXHASH)
+  let at = ring.nextToClean
+  let work = 0
+  let bytes = 0
+  while (work < budget) {
+    const d = base + at * DESC_WORDS
+    const status = i32[d + 3]!
+    if ((status & RXD_DD) === 0) break
+    const pfn = pages[at]!
+    const len = i32[d + 2]! & 0xffff
+    pages[at] = 0
+    i32[d + 3] = 0
+    at = (at + 1) & mask
+    if (needSync) syncRx(cpu, nic, pool, pfn as Pfn, headroom, len)
+    if (plain && (status & (RXD_EOP | RXD_ERROR | RXD_VLAN)) === RXD_EOP && ring.partial === 0 && len >= ETH_HLEN) {
+      const skb = napiBuildSkb(env.skbs, cpu, (pfn << 12) as Addr, pageBytes)
+      if (skb === null) {
+        // No memory for a head: the page goes back to the pool and the frame is lost, but the ring lives.
+        pagePoolRecycleDirect(cpu, pool, pfn as Pfn)
+        dev.stats[RX_DROPPED]!++
+        continue
+      }
+      skb.flags |= SKB_PP_RECYCLE
+      skb.data = (skb.data + headroom) as Addr
+      skb.tail = (skb.data + len) as Addr
+      skb.len = len
+      skb.queueMapping = queue.index + 1
+      ethTypeTrans(skb, dev)
+      if (rxFlags !== 0) rxOffloads(skb, i32[d]!, status, rxFlags)
+      bytes += len
+      work++
+      napiGroReceive(cpu, napi, skb)
+      continue
+    }
+    ring.nextToClean = at
+    work += rxSlow(cpu, dev, nic, queue, pfn as Pfn, d, len, status)
+  }
+  ring.nextToClean = at
+  if (bytes !== 0) {
+    dev.stats[RX_PACKETS]! += work
+    dev.stats[RX_BYTES]! += bytes
+  }
+  if (((at - ring.nextToUse - 1) & mask) >= ring.refillBatch) ppNicRefill(cpu, nic, queue)
+  return work
+}
+
+function rxOffloads(skb: SkBuff, hash: number, status: number, features: number): void {
+  if ((features & NETIF_F_RXHASH) !== 0 && hash !== 0) skbSetHash(skb, hash, (status & RXD_L4_HASH) !== 0)
+  if ((features & NETIF_F_RXCSUM) !== 0 && (status & RXD_L4_OK) !== 0) {
+    skb.ipSummed = CHECKSUM_UNNECESSARY
+    skb.csumLevel = 0
+  }
+}
+
+/** Posts pages until the ring is full or the pool has none. The doorbell is rung once. */
+export function ppNicRefill(cpu: Cpu, nic: PpNic, queue: PpNicQueue): void {
+  const ring = queue.rx
+  const i32 = nic.env.mem.i32
+  const pool = ring.pool!
+  const mask = ring.count - 1
+  const base = queue.hw.rx.base
+  let at = ring.nextToUse
+  let free = (ring.nextToClean - at - 1) & mask
+  while (free > 0) {
+    const pfn = pagePoolAllocPages(cpu, pool, nic.env.skbs.gfpAtomic)
+    if (pfn === 0) {
+      ring.allocFailed++
+      break
+    }
+    const dma = pagePoolGetDmaAddr(pool, pfn) + ring.headroom
+    const d = base + at * DESC_WORDS
+    ring.pages[at] = pfn
+    i32[d] = dma | 0
+    i32[d + 1] = Math.floor(dma / 4294967296)
+    i32[d + 2] = 0
+    i32[d + 3] = 0
+    at = (at + 1) & mask
+    free--
+  }
+  ring.nextToUse = at
+  queue.hw.rx.tail = at
+  // An empty ring gets no interrupt, so nobody would ever try again: a timer does.
+  if (free > 0 && at === ring.nextToClean && nic.retryTimer === 0)
+    nic.retryTimer = nic.env.clock.schedule(nic.env.clock.nowNs + RX_RETRY_NS, nic.retryHandler, 0, 0)
+}
+
+/** How long a ring without a single buffer waits before it asks for memory again. */
+const RX_RETRY_NS = 1_000_000
+
+function refillRetry(dev: NetDevice): void {
+  const nic = dev.priv as PpNic
+  nic.retryTimer = 0
+  if (!dev.running) return
+  for (const { hw, napi } of nic.queues) {
+    irqEnter(hw.cpu)
+    napiSchedule(hw.cpu, napi)
+    irqExit(nic.env, hw.cpu)
+  }
+}
+
+// Cold path.
+
+function syncRx(cpu: Cpu, nic: PpNic, pool: PagePool, pfn: Pfn, offset: number, len: number): void {
+  const dma = (pagePoolGetDmaAddr(pool, pfn) + offset) as never
+  dmaSyncSingleForCpu(
+    cpu,
+    nic.hw.device,
+    dma,
+    len,
+    nic.prog === null ? DMA_FROM_DEVICE : DMA_BIDIRECTIONAL,
+    'pp_nic_poll',
+  )
+}
+
+/** Frames of several buffers, with a tag, split headers, a program, or an error. @returns packets that are through. */
+function rxSlow(
+  cpu: Cpu,
+  dev: NetDevice,
+  nic: PpNic,
+  queue: PpNicQueue,
+  pfn: Pfn,
+  d: number,
+  len: number,
+  status: number,
+): number {
+  const ring = queue.rx
+  const i32 = nic.env.mem.i32
+  const hash = i32[d]!
+  const vlan = i32[d + 2]! >>> 16
+  const end = (status & RXD_EOP) !== 0
+  let skb = ring.partial === 0 ? null : nic.env.skbs.skbs[ring.partial]!
+  if (ring.partialBad || (status & RXD_ERROR) !== 0 || (skb === null && len < ETH_HLEN)) {
+    if ((status & RXD_ERROR) !== 0 || len < ETH_HLEN) dev.stats[RX_ERRORS]!++
+    pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+    ring.partialBad = !end
+    ring.partial = 0
+    if (skb !== null) kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'pp_nic_poll')
+    return end ? 1 : 0
+  }
+  if (skb !== null) skbAddRxFrag(skb, ring.fragCount++, pfn, ring.headroom, len, nic.env.profile.page_size)
+  else {
+    ring.fragCount = 0
+    if (nic.prog !== null && end) {
+      skb = ppNicRunXdp(cpu, dev, nic, queue, pfn, len)
+      if (skb === null) return 1
+    } else skb = nic.headerSplit > 0 ? splitHeader(cpu, dev, nic, ring, pfn, len) : wholePage(cpu, nic, ring, pfn, len)
+    if (skb === null) {
+      pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+      dev.stats[RX_DROPPED]!++
+      ring.partialBad = !end
+      return end ? 1 : 0
+    }
+  }
+  if (!end) {
+    ring.partial = skb.id
+    return 0
+  }
+  ring.partial = 0
+  const bytes = skb.len
+  skb.queueMapping = queue.index + 1
+  ethTypeTrans(skb, dev)
+  rxOffloads(skb, hash, status, dev.features & (NETIF_F_RXCSUM | NETIF_F_RXHASH))
+  if ((status & RXD_VLAN) !== 0) {
+    skb.vlanTci = vlan
+    skb.vlanProto = 0x8100
+  }
+  dev.stats[RX_PACKETS]!++
+  dev.stats[RX_BYTES]! += bytes
+  napiGroReceive(cpu, queue.napi, skb)
+  return 1
+}
+
+/** The whole page becomes the skb's head. */
+export function wholePage(cpu: Cpu, nic: PpNic, ring: PpRxRing, pfn: Pfn, len: number): SkBuff | null {
+  const skb = napiBuildSkb(nic.env.skbs, cpu, (pfn << 12) as Addr, nic.env.profile.page_size)
+  if (skb === null) return null
+  skb.flags |= SKB_PP_RECYCLE
+  skb.data = (skb.data + ring.headroom) as Addr
+  skb.tail = skb.data
+  skbPut(skb, len)
+  return skb
+}
+
+/** Models header split: headers in a small linear part, payload left in the page. Short frames are copied whole. */
+function splitHeader(cpu: Cpu, dev: NetDevice, nic: PpNic, ring: PpRxRing, pfn: Pfn, len: number): SkBuff | null {
+  const skb = napiAllocSkb(nic.env.skbs, cpu, dev.id, nic.headerSplit)
+  if (skb === null) return null
+  const head = Math.min(len, nic.headerSplit)
+  const from = ((pfn << 12) + ring.headroom) >>> 0
+  nic.env.mem.u8.copyWithin(skbPut(skb, head) >>> 0, from, from + head)
+  if (head === len) pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+  else {
+    skb.flags |= SKB_PP_RECYCLE
+    skbAddRxFrag(skb, ring.fragCount++, pfn, ring.headroom + head, len - head, nic.env.profile.page_size)
+  }
+  return skb
+}
+
+// Up and down.
+
+const ppNicOps: NetDeviceOps = {
+  open: ppNicOpen,
+  stop: ppNicStop,
+  startXmit: (cpu, skb, dev) =>
+    nicStartXmit(cpu, skb, dev, (dev.priv as PpNic).queues[skb.queueMapping]!.tx, 'pp_nic_xmit'),
+  getStats64: (dev, out) => {
+    for (const q of (dev.priv as PpNic).queues) out[RX_MISSED_ERRORS]! += q.hw.stats[HW_MISSED]!
+  },
+  xdpSet: (dev, prog, cpu) => {
+    const nic = dev.priv as PpNic
+    const changes = (nic.prog === null) !== (prog === null)
+    // Headroom and mapping direction differ: the rings are made anew.
+    if (changes && dev.running) ppNicStop(dev, cpu)
+    nic.prog = prog
+    return changes && dev.running ? ppNicOpen(dev, cpu) : 0
+  },
+  xdpXmit: (cpu: Cpu, dev: NetDevice, frames: XdpFrame[], n: number) => ppNicXdpXmit(cpu, dev, frames, n),
+}
+
+function ppNicOpen(dev: NetDevice, cpu: Cpu): number {
+  const nic = dev.priv as PpNic
+  for (const queue of nic.queues) {
+    const rc = openQueue(dev, nic, queue, cpu)
+    if (rc !== 0) {
+      ppNicStop(dev, cpu)
+      return rc
+    }
+  }
+  for (const queue of nic.queues) {
+    napiEnable(queue.napi)
+    nic.hw.unmask(queue.index)
+  }
+  return 0
+}
+
+function openQueue(dev: NetDevice, nic: PpNic, queue: PpNicQueue, cpu: Cpu): number {
+  const { env, hw } = nic
+  const { device } = hw
+  const ring = queue.rx
+  ring.headroom = nic.prog === null ? env.skbs.sizes.netSkbPad : XDP_PACKET_HEADROOM
+  const room = env.profile.page_size - ring.headroom - env.skbs.sizes.sharedInfoBytes
+  const pool = pagePoolCreate(env.pagePools, cpu, {
+    poolSize: ring.count,
+    nid: device.node,
+    dev: device,
+    napi: queue.napi,
+    dmaDir: nic.prog === null ? DMA_FROM_DEVICE : DMA_BIDIRECTIONAL,
+    maxLen: room,
+    offset: ring.headroom,
+    flags: PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+    netdev: dev.id,
+    queueIdx: queue.index,
+    label: `${dev.name} rx ${queue.index}`,
+  })
+  if (typeof pool === 'number') return pool
+  ring.pool = pool
+  const rx = allocDesc(cpu, nic, queue.rx.count, 2 * queue.index)
+  if (rx === 0) return -ERRNO.ENOMEM
+  hwRingSetup(queue.hw.rx, rx as Addr, ring.count, room)
+  const tx = allocDesc(cpu, nic, queue.tx.count, 2 * queue.index + 1)
+  if (tx === 0) return -ERRNO.ENOMEM
+  hwRingSetup(queue.hw.tx, tx as Addr, queue.tx.count, 0)
+  ring.nextToClean = 0
+  ring.nextToUse = 0
+  ppNicRefill(cpu, nic, queue)
+  return ring.nextToUse === 0 ? -ERRNO.ENOMEM : 0
+}
+
+function allocDesc(cpu: Cpu, nic: PpNic, count: number, slot: number): number {
+  const handle = { dma: 0 }
+  const gfp = nic.env.mem.gfp.GFP_KERNEL
+  const addr = dmaAllocCoherent(cpu, nic.hw.device, count * DESC_BYTES, handle as never, gfp as never, 'pp_nic_open')
+  nic.descDma[slot] = handle.dma
+  nic.descAddr[slot] = addr
+  return addr
+}
+
+function ppNicStop(dev: NetDevice, cpu: Cpu): void {
+  const nic = dev.priv as PpNic
+  if (nic.retryTimer !== 0) {
+    nic.env.clock.cancel(nic.retryTimer)
+    nic.retryTimer = 0
+  }
+  for (const queue of nic.queues) {
+    nic.hw.mask(queue.index)
+    napiDisable(queue.napi)
+    groFreeHeld(cpu, queue.napi)
+    queue.hw.rx.enabled = false
+    queue.hw.rx.tail = queue.hw.rx.head
+    if (queue.hw.tx.enabled) nicDropTx(cpu, queue.tx, 'pp_nic_stop')
+    queue.hw.tx.enabled = false
+    const ring = queue.rx
+    if (ring.partial !== 0) kfreeSkb(cpu, nic.env.skbs.skbs[ring.partial]!, 'NOT_SPECIFIED', 'pp_nic_stop')
+    ring.partial = 0
+    for (let i = 0; i < ring.count; i++) {
+      if (ring.pages[i] !== 0) pagePoolPutFullPage(cpu, ring.pool!, ring.pages[i] as Pfn, false)
+      ring.pages[i] = 0
+    }
+    pagePoolDestroy(cpu, ring.pool)
+    ring.pool = null
+    freeDesc(cpu, nic, ring.count, 2 * queue.index)
+    freeDesc(cpu, nic, queue.tx.count, 2 * queue.index + 1)
+  }
+}
+
+function freeDesc(cpu: Cpu, nic: PpNic, count: number, slot: number): void {
+  const addr = nic.descAddr[slot] ?? 0
+  if (addr === 0) return
+  const dma = nic.descDma[slot]!
+  dmaFreeCoherent(cpu, nic.hw.device, count * DESC_BYTES, addr as Addr, dma as never, 'pp_nic_stop')
+  nic.descAddr[slot] = 0
+}
+
+/** Models a driver's removal. @throws RangeError while the device is up. */
+export function ppNicDestroy(dev: NetDevice, cpu: Cpu): void {
+  if (dev.running) throw new RangeError(`${dev.name} is up`)
+  for (const queue of (dev.priv as PpNic).queues) netifNapiDel(cpu, queue.napi, groFreeHeld)
+}
+
+/** @throws Error when ring positions, pages and the pool's counts disagree. */
+function auditPpNic(dev: NetDevice, nic: PpNic): void {
+  for (const queue of nic.queues) {
+    const ring = queue.rx
+    const name = `${dev.name} queue ${queue.index}`
+    const posted = (ring.nextToUse - ring.nextToClean) & (ring.count - 1)
+    let pages = 0
+    for (let i = 0; i < ring.count; i++) if (ring.pages[i] !== 0) pages++
+    if (dev.running && pages !== posted)
+      throw new Error(`${name}: ${posted} descriptors posted, ${pages} pages in them`)
+    if (!dev.running && pages !== 0) throw new Error(`${name}: down, and ${pages} pages in the ring`)
+    const ahead = (queue.hw.rx.head - ring.nextToClean) & (ring.count - 1)
+    if (dev.running && ahead > posted) throw new Error(`${name}: the card is ahead of the doorbell`)
+    auditTxRing(queue.tx, name)
+  }
+}
