@@ -5,8 +5,9 @@
 import { Cpu, EventQueue, type KernelProfile, Trace } from '@netmem/base'
 import { inetInit } from '@netmem/inet'
 import { memoryCreate, nrFreeBufferPages } from '@netmem/memory'
+import { pagePoolsInit } from '@netmem/page-pool'
 import { skbInit } from '@netmem/skbuff'
-import { sockEnvCreate, Sysctls } from '@netmem/sockmem'
+import { Sysctls, sockEnvCreate } from '@netmem/sockmem'
 import { netDevInit } from '@netmem/virtual-nic'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Kernel } from './kernel.js'
@@ -54,15 +55,17 @@ export function bootKernel(params: BootParams): Kernel {
   sysctlFiles.prime(sysctls)
   const deferMax = sysctls.numbers('net.core.skb_defer_max', [64])
   const maxFrags = sysctls.numbers('net.core.max_skb_frags', [profile.MAX_SKB_FRAGS])
+  const pagePools = pagePoolsInit({ mem, profile, trace, events: clock, cpus })
   const skbs = skbInit({
     mem,
+    pagePools,
     cpus: cpus.length,
     nodes,
     trace,
     profile,
     sysctl: { skbDeferMax: () => deferMax[0]!, maxSkbFrags: () => maxFrags[0]! },
   })
-  const devs = netDevInit({ mem, skbs, cpus, clock, trace, profile, seed })
+  const devs = netDevInit({ mem, skbs, pagePools, cpus, clock, trace, profile, seed })
   netDevSysctlApply(devs, sysctls)
   const socks = sockEnvCreate({ mem, skbs, cpus, clock, trace, profile, sysctls })
   const inet = inetInit({ socks, devs, seed })
@@ -94,6 +97,7 @@ const maxReadShare = (profile: KernelProfile): number =>
 function setSysctls(kernel: Kernel, values: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(values)) {
     const err = kernel.sysctlWrite(kernel.initNet, name, text)
-    if (err < 0) throw new RangeError(`sysctl ${name} = "${text}": no such name on this kernel, or a value that it refuses`)
+    if (err < 0)
+      throw new RangeError(`sysctl ${name} = "${text}": no such name on this kernel, or a value that it refuses`)
   }
 }

@@ -19,10 +19,18 @@ import {
   type NetDevice,
   netdevSetFeature,
   netdevUnregister,
+  XDP_ABORTED,
+  XDP_DROP,
+  XDP_PASS,
+  XDP_TX,
+  type XdpProgram,
 } from '@netmem/virtual-nic'
 import { ipv4Word } from './ipv4.js'
 import type { Kernel } from './kernel.js'
 import { Net } from './net.js'
+import { packetInject } from './packet-inject.js'
+import { UnsupportedVerb } from './player/answer.js'
+import type { Process } from './process.js'
 
 /** What `ip link set` and `ip addr add` would set of a device. */
 export interface LinkConfig {
@@ -51,6 +59,29 @@ const FEATURES: Readonly<Record<string, number>> = {
   rx: NETIF_F_RXCSUM,
 }
 
+/** What opening a queue of a TUN or TAP device asks for. */
+export interface TapParams {
+  readonly name: string
+  /** `IFF_*` names. */
+  readonly flags: readonly string[]
+}
+
+/** An XDP program that returns one verdict: `pass`, `drop`, `tx` or `aborted`. */
+export interface XdpAttachment {
+  readonly action: string
+  /** In the driver, instead of in the generic path behind it. */
+  readonly native: boolean
+  /** Loaded with BPF_F_XDP_HAS_FRAGS. */
+  readonly frags: boolean
+}
+
+const XDP_VERDICTS: Readonly<Record<string, number>> = {
+  aborted: XDP_ABORTED,
+  drop: XDP_DROP,
+  pass: XDP_PASS,
+  tx: XDP_TX,
+}
+
 export class Links {
   constructor(private readonly kernel: Kernel) {}
 
@@ -73,7 +104,8 @@ export class Links {
   /** @returns the device. @throws RangeError when the namespace has none of that name. */
   device(net: Net, name: string): NetDevice {
     const dev = net.devices.get(name)
-    if (dev === undefined) throw new RangeError(`there is no device "${name}"; there are ${[...net.devices.keys()].join(', ')}`)
+    if (dev === undefined)
+      throw new RangeError(`there is no device "${name}"; there are ${[...net.devices.keys()].join(', ')}`)
     return dev
   }
 
@@ -117,6 +149,67 @@ export class Links {
     const bits = FEATURES[name]
     if (bits === undefined) return -ERRNO.EINVAL
     return netdevSetFeature(dev, bits, on, this.kernel.cpus[0]!)
+  }
+
+  vethCreate(_a: VethEnd, _b: VethEnd): void {
+    throw new UnsupportedVerb('veth is not built')
+  }
+
+  tapOpen(_process: Process, _params: TapParams): number {
+    throw new UnsupportedVerb('TUN/TAP is not built')
+  }
+
+  tapSetSndbuf(_process: Process, _fd: number, _bytes: number): number {
+    throw new UnsupportedVerb('TUN/TAP is not built')
+  }
+
+  tapSetVnetHdrSz(_process: Process, _fd: number, _bytes: number): number {
+    throw new UnsupportedVerb('TUN/TAP is not built')
+  }
+
+  tapSetQueue(_process: Process, _fd: number, _attach: boolean): number {
+    throw new UnsupportedVerb('TUN/TAP is not built')
+  }
+
+  tapWrite(_process: Process, _fd: number, _bytes: Uint8Array, _cuts: readonly number[] | null): number {
+    throw new UnsupportedVerb('TUN/TAP is not built')
+  }
+
+  tapRead(_process: Process, _fd: number, _bytes: number): number {
+    throw new UnsupportedVerb('TUN/TAP is not built')
+  }
+
+  /** Sends a frame out of a device as a raw packet socket would. @returns its length or a negative errno. */
+  inject(process: Process, dev: NetDevice, frame: Uint8Array): number {
+    const ret = packetInject(process, dev, frame)
+    this.kernel.syscallExit(process.cpu)
+    return ret
+  }
+
+  /** Models BPF_LINK_CREATE of an XDP program. @returns 0 or a negative errno. */
+  xdpAttach(dev: NetDevice, params: XdpAttachment): number {
+    const verdict = XDP_VERDICTS[params.action]
+    if (verdict === undefined) return -ERRNO.EINVAL
+    if (dev.xdpProg !== null || dev.xdpNative !== null) return -ERRNO.EBUSY
+    const program: XdpProgram = { name: params.action, hasFrags: params.frags, run: () => verdict }
+    return this.xdpInstall(dev, program, params.native)
+  }
+
+  /** Attaches a program, or with null detaches it. */
+  xdpInstall(dev: NetDevice, program: XdpProgram | null, native: boolean): number {
+    if (!native) {
+      dev.xdpProg = program
+      return 0
+    }
+    if (dev.ops.xdpSet === undefined) return -ERRNO.ENOTSUP
+    const err = dev.ops.xdpSet(dev, program, this.kernel.cpus[0]!)
+    if (err === 0) dev.xdpNative = program
+    return err
+  }
+
+  /** Models closing the XDP link: whichever mode it has. */
+  xdpDetach(dev: NetDevice): number {
+    return this.xdpInstall(dev, null, dev.xdpNative !== null)
   }
 
   /** Models `ip link del`. */

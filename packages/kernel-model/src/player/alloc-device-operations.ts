@@ -1,7 +1,7 @@
 /** Operations of allocation traces that make, set and feed devices. */
 
-import type { Operation } from './alloc-operations.js'
 import { ipv4Bytes } from '../ipv4.js'
+import type { Operation } from './alloc-operations.js'
 import { StepError, UnsupportedVerb } from './answer.js'
 import { internetChecksum } from './frames.js'
 import type { PlayerWorld } from './world.js'

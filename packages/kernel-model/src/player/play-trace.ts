@@ -42,6 +42,8 @@ export interface PlayOptions {
   readonly memoryBytes?: number
   /** Seed of the machine's randomness (1). */
   readonly seed?: number
+  /** Called before the first step, when the machine is set up. */
+  readonly beforeFirst?: (kernel: Kernel) => void
   /** Called after each step, with the kernel as it stands. */
   readonly afterStep?: (kernel: Kernel, step: number) => void
   /** Called after the last step, when everything the trace opened was closed again. */
@@ -66,6 +68,7 @@ export function playTrace(trace: unknown, options: PlayOptions = {}): TraceRepor
     seed: options.seed ?? 1,
   })
   const world = new PlayerWorld(kernel, document)
+  options.beforeFirst?.(kernel)
   const unsupported = new Set<string>()
   const mismatches: TraceMismatch[] = []
   let checks = 0

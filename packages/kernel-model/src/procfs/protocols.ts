@@ -23,7 +23,26 @@ const METHODS = [
   'get_port',
   'enter_memory_pressure',
 ] as const
-const COLUMNS = ['cl', 'co', 'di', 'ac', 'io', 'in', 'de', 'sh', 'ss', 'gs', 'se', 're', 'bi', 'br', 'ha', 'uh', 'gp', 'em']
+const COLUMNS = [
+  'cl',
+  'co',
+  'di',
+  'ac',
+  'io',
+  'in',
+  'de',
+  'sh',
+  'ss',
+  'gs',
+  'se',
+  're',
+  'bi',
+  'br',
+  'ha',
+  'uh',
+  'gp',
+  'em',
+]
 const SENDPAGE = 12
 
 /** Inserts what belongs to `sendpage`, which kernels that have it show before `bind`. */
@@ -53,7 +72,8 @@ function protoSeqPrintf(proto: Proto, hasSendpage: boolean): string {
 /** Models `proto_seq_show` (net/core/sock.c). @returns the file's text. */
 export function protocolsSeqShow(kernel: Kernel): string {
   const { sendpage } = kernel.profile.features
-  const head = ` ${'protocol'.padEnd(8)}${'size sockets  memory press maxhdr  slab module     '.padStart(51)}`.trimStart()
+  const head =
+    ` ${'protocol'.padEnd(8)}${'size sockets  memory press maxhdr  slab module     '.padStart(51)}`.trimStart()
   const columns = withSendpage(COLUMNS, sendpage ? 'sp' : null).join(' ')
   const lines = [...kernel.socks.protos].reverse().map((proto) => protoSeqPrintf(proto, sendpage))
   return `${[`${head}${columns}`, ...lines].join('\n')}\n`

@@ -62,12 +62,17 @@ export function monitorNetworkMemory(kernel: Kernel, net: Net): string {
   const devices = [...net.devices.keys()].flatMap((name) => {
     const read = (counter: string): string =>
       (procRead(kernel, net, `/sys/class/net/${name}/statistics/${counter}`) ?? '').trim()
-    return [`${name}: rx_dropped ${read('rx_dropped')} tx_dropped ${read('tx_dropped')} rx_fifo_errors ${read('rx_fifo_errors')}`]
+    return [
+      `${name}: rx_dropped ${read('rx_dropped')} tx_dropped ${read('tx_dropped')} rx_fifo_errors ${read('rx_fifo_errors')}`,
+    ]
   })
   return [
     section('Socket memory', sockstat),
     section('SKB caches', slab),
-    section('TCP memory', sockstat.filter((line) => line.startsWith('TCP:'))),
+    section(
+      'TCP memory',
+      sockstat.filter((line) => line.startsWith('TCP:')),
+    ),
     // A real kernel shows page pools over netlink only, so the script's grep finds nothing.
     section('Page pools', []),
     section('Device counters', devices),

@@ -30,5 +30,7 @@ export const netstatSeqShow = (net: Net): string => ['TcpExt', 'IpExt'].map((gro
 /** Models `snmp6_seq_show` (net/ipv6/proc.c): a name and a number per line. @returns the file's text. */
 export const snmp6SeqShow = (net: Net): string =>
   ['Ip6', 'Icmp6', 'Udp6', 'UdpLite6']
-    .flatMap((group) => (MIB_GROUPS[group] ?? []).map((name) => `${`${group}${name}`.padEnd(32)}\t${valueOf(net, group, name)}\n`))
+    .flatMap((group) =>
+      (MIB_GROUPS[group] ?? []).map((name) => `${`${group}${name}`.padEnd(32)}\t${valueOf(net, group, name)}\n`),
+    )
     .join('')

@@ -6,7 +6,8 @@ import { type Proto, protoMemoryAllocated, type SockEnv } from '@netmem/sockmem'
 import type { Kernel } from '../kernel.js'
 import type { Net } from '../net.js'
 
-const protoOf = (socks: SockEnv, name: string): Proto | null => socks.protos.find((proto) => proto.name === name) ?? null
+const protoOf = (socks: SockEnv, name: string): Proto | null =>
+  socks.protos.find((proto) => proto.name === name) ?? null
 
 /** Models `sock_prot_inuse_get` (net/core/sock.c): sockets of one protocol in one namespace. */
 export function sockProtInuseGet(net: Net, proto: Proto | null): number {

@@ -1,0 +1,40 @@
+/**
+ * Recordings of real kernels, replayed: every answer must be the kernel's, every package's books must balance
+ * after every step, and nothing may be left at the end. Each recording's own sentence is its test's name.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { playTrace } from './player/play-trace.js'
+import { assertQuiescent, auditKernel, trackSteps } from './testing.js'
+
+const folder = fileURLToPath(new URL('./fixtures/traces/', import.meta.url))
+// Audits walk all of memory: after each of a few steps, then after every n-th.
+const AUDITS_PER_TRACE = 12
+
+for (const kernelName of readdirSync(folder))
+  describe(`${kernelName} answers`, () => {
+    for (const file of readdirSync(`${folder}${kernelName}`)) {
+      const trace = JSON.parse(readFileSync(`${folder}${kernelName}/${file}`, 'utf8'))
+      it(`${trace.name}: ${trace.about}`, () => {
+        const stride = Math.ceil(trace.steps.length / AUDITS_PER_TRACE)
+        let setStep: (step: number) => void = () => {}
+        const report = playTrace(trace, {
+          beforeFirst: (kernel) => {
+            setStep = trackSteps(kernel)
+          },
+          afterStep: (kernel, step) => {
+            if (step % stride === 0) auditKernel(kernel)
+            setStep(step + 1)
+          },
+          afterClose: (kernel) => {
+            assertQuiescent(kernel)
+            auditKernel(kernel)
+          },
+        })
+        expect(report.mismatches).toEqual([])
+        expect(report.unsupported).toEqual([])
+        expect(report.matched).toBe(report.checks)
+      })
+    }
+  })
