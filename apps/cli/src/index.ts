@@ -9,7 +9,7 @@ import { version } from './version.js'
 const examples = (lines: readonly string[]): string => `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}\n`
 
 /** Collects a repeatable option. */
-const collect = (value: string, before: string[]): string[] => [...before, value]
+const collect = (value: string, before: string[] = []): string[] => [...before, value]
 
 const exitCodes = `
 Exit codes: 0 done, 1 the answer is "no" (a trace differs), 2 bad input (one line on standard error).`
@@ -19,7 +19,7 @@ function program(): Command {
     .description('Where the memory of network traffic goes, by the rules of the Linux kernel.')
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .helpCommand(false)
+    .helpCommand('help [command]', 'print the help of a command')
     .showHelpAfterError(false)
     .addHelpText(
       'after',
@@ -29,14 +29,14 @@ function program(): Command {
     .command('replay')
     .summary('run a capture through the modelled machine and report on its memory')
     .description(
-      'Runs a capture (pcap or pcapng) through a modelled machine, packet by packet, and reports where memory went.\n' +
-        'The machine is the address in the capture that receives most; what it received enters its network card,\n' +
-        'what it sent leaves through its sockets.',
+      'Runs a capture (pcap or pcapng) through a modelled machine, packet by packet, and reports\nwhere memory went.\n' +
+        'The machine is the address in the capture that receives most: what it received enters its\n' +
+        'network card, what it sent leaves through its sockets.',
     )
     .argument('<capture>', 'a pcap or pcapng file; "-" reads standard input (then --host is needed)')
-    .option('--host <address>', 'the machine that is modelled (repeatable when it has several addresses)', collect, [])
+    .option('--host <address>', 'the machine that is modelled (repeatable when it has several addresses)', collect)
     .option('--reader <speed>', 'how fast programs read: instant, stalled, or bytes per second such as 10M', 'instant')
-    .option('--sysctl <name=value>', 'set a sysctl before the first packet (repeatable)', collect, [])
+    .option('--sysctl <name=value>', 'set a sysctl before the first packet (repeatable)', collect)
     .option('--rcvbuf <bytes>', 'SO_RCVBUF of every socket (doubled by the kernel, at most net.core.rmem_max)')
     .option('--sndbuf <bytes>', 'SO_SNDBUF of every socket (doubled by the kernel, at most net.core.wmem_max)')
     .option('--cpus <number>', 'processors of the machine', '1')

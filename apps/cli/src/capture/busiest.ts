@@ -3,14 +3,10 @@
  * counting bytes. Bounded: once it is full, addresses that were not there before no longer count.
  */
 import { addressFromWords, type HostAddress } from './address.js'
-import { ByteSource } from './byte-source.js'
-import { Frame } from './frame.js'
-import { CaptureReader } from './reader.js'
+import type { Frame } from './frame.js'
 
 const SLOTS = 1 << 14
 const WORDS = 5
-/** How much of the file is looked at: enough to see who receives, little enough not to be noticed. */
-export const SCAN_BYTES = 64 << 20
 
 export class AddressCount {
   /** Per slot: version (0 free), four address words. */
@@ -74,21 +70,4 @@ function isOneHost(address: HostAddress): boolean {
   if (address.version === 6)
     return address.w0 >>> 24 !== 0xff && (address.w0 | address.w1 | address.w2 | address.w3) !== 0
   return address.w3 >>> 28 !== 0xe && address.w3 !== -1 && address.w3 !== 0
-}
-
-/** The address that receives most bytes in the first part of the capture, or null when it holds no IP. */
-export function busiestReceiver(path: string): HostAddress | null {
-  const source = new ByteSource(path)
-  try {
-    const reader = new CaptureReader(source)
-    const frame = new Frame()
-    const count = new AddressCount()
-    while (source.offset < SCAN_BYTES && reader.next()) {
-      frame.parse(source.bytes, reader.at, reader.capBytes, reader.wireBytes, reader.linkType)
-      if (frame.ipVersion !== 0) count.add(frame, reader.wireBytes)
-    }
-    return count.busiest()
-  } finally {
-    source.close()
-  }
 }

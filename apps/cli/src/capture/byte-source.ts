@@ -12,17 +12,28 @@ export const LEAD_BYTES = 16
 /** As in libpcap: no capture holds a longer frame, so a longer one is damage. */
 export const MAX_FRAME_BYTES = 262144
 /** The longest run of bytes that `need` provides: a larger record is damage, not a record. */
-export const LONGEST_RUN_BYTES = 16 << 20
+export const LONGEST_RUN_BYTES = 2 << 20
+
+/** Memory that somebody lends for a window. */
+export interface SourceWindow {
+  readonly bytes: Uint8Array
+  readonly at: number
+  /** At least LONGEST_RUN_BYTES + LEAD_BYTES. */
+  readonly length: number
+}
 
 export class ByteSource {
   bytes: Uint8Array
   view: DataView
   /** Next byte that nobody has used. */
-  pos = LEAD_BYTES
+  pos: number
   /** End of what has been read. */
-  end = LEAD_BYTES
+  end: number
+  /** Where the window starts and ends in `bytes`. */
+  private readonly from: number
+  private limit: number
   /** Where `bytes[0]` would be in the file. */
-  private base = -LEAD_BYTES
+  private base: number
   private ended = false
   private readonly fd: number
   /** Size of the file in bytes; 0 for a pipe, whose size nobody knows. */
@@ -33,7 +44,7 @@ export class ByteSource {
   /** @throws InputError when the file is missing, unreadable or a directory. */
   constructor(
     readonly path: string,
-    windowBytes: number = WINDOW_BYTES,
+    window: number | SourceWindow = WINDOW_BYTES,
   ) {
     try {
       this.fd = path === '-' ? 0 : openSync(path, 'r')
@@ -44,8 +55,14 @@ export class ByteSource {
     } catch (error) {
       throw new InputError(`${path}: ${fileProblem(error)}`)
     }
-    this.bytes = new Uint8Array(windowBytes)
-    this.view = new DataView(this.bytes.buffer)
+    const lent = typeof window === 'number' ? { bytes: new Uint8Array(window), at: 0, length: window } : window
+    this.bytes = lent.bytes
+    this.view = new DataView(lent.bytes.buffer, lent.bytes.byteOffset, lent.bytes.byteLength)
+    this.from = lent.at + LEAD_BYTES
+    this.limit = lent.at + lent.length
+    this.pos = this.from
+    this.end = this.from
+    this.base = -this.from
   }
 
   /** Offset in the file of the next unused byte. */
@@ -78,22 +95,25 @@ export class ByteSource {
   private needSlow(count: number): boolean {
     if (count > LONGEST_RUN_BYTES) return false
     const kept = this.end - this.pos
-    if (LEAD_BYTES + count > this.bytes.length) {
-      const larger = new Uint8Array(Math.max(LEAD_BYTES + count, this.bytes.length * 2))
-      larger.set(this.bytes.subarray(this.pos, this.end), LEAD_BYTES)
+    const { from } = this
+    if (from + count > this.limit) {
+      // Only a window of our own is ever so small (tests do that): one that is lent holds the longest run.
+      const larger = new Uint8Array(Math.max(from + count, this.limit * 2))
+      larger.set(this.bytes.subarray(this.pos, this.end), from)
       this.bytes = larger
       this.view = new DataView(larger.buffer)
-    } else this.bytes.copyWithin(LEAD_BYTES, this.pos, this.end)
-    this.base += this.pos - LEAD_BYTES
-    this.pos = LEAD_BYTES
-    this.end = LEAD_BYTES + kept
+      this.limit = larger.length
+    } else this.bytes.copyWithin(from, this.pos, this.end)
+    this.base += this.pos - from
+    this.pos = from
+    this.end = from + kept
     while (!this.ended && this.end - this.pos < count) this.read()
     return this.end - this.pos >= count
   }
 
   private read(): void {
     try {
-      const got = readSync(this.fd, this.bytes, this.end, this.bytes.length - this.end, null)
+      const got = readSync(this.fd, this.bytes, this.end, this.limit - this.end, null)
       if (got === 0) this.ended = true
       this.end += got
     } catch (error) {

@@ -4,12 +4,12 @@ import { Prng } from '@netmem/base'
 import { describe, expect, it } from 'vitest'
 import { InputError } from '../errors.js'
 import { addressText, parseAddress } from './address.js'
-import { busiestReceiver } from './busiest.js'
 import { ByteSource } from './byte-source.js'
 import { ethernet, ipv4Udp, pcapBytes, pcapngBuilder, temporaryFile } from './fixtures.js'
 import { Frame, FrameKind } from './frame.js'
 import { generateUdpCapture } from './generate.js'
 import { CaptureReader } from './reader.js'
+import { survey } from './survey.js'
 
 interface Seen {
   readonly timeNs: number
@@ -288,8 +288,14 @@ describe('bundled captures', () => {
     })
 
   it('takes the client for the host of a download and the server for the host of a stream to it', () => {
-    expect(busiestReceiver(capture('web-download.pcap'))?.text).toBe('192.0.2.2')
-    expect(busiestReceiver(capture('udp-stream.pcap'))?.text).toBe('192.0.2.1')
+    expect(survey(capture('web-download.pcap')).busiest?.text).toBe('192.0.2.2')
+    expect(survey(capture('udp-stream.pcap')).busiest?.text).toBe('192.0.2.1')
+  })
+
+  it('sees the MTU of the network in the MSS that hosts offer, not in frames that are segmented later', () => {
+    expect(survey(capture('web-download.pcap')).mtu).toBe(1500)
+    expect(survey(capture('web-tso.pcap')).mtu).toBe(1500)
+    expect(survey(capture('jumbo.pcap')).mtu).toBe(9000)
   })
 })
 

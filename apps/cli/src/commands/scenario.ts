@@ -3,8 +3,19 @@
  * (schema, name, family, profile, what the kernel answered) is filled in here.
  */
 import { kernelProfiles } from '@netmem/base'
-import { isJsonObject, type Json, parseTrace, performSteps, type StepAnswer } from '@netmem/kernel-model'
+import { type Json, parseTrace, playTrace, type TraceMismatch } from '@netmem/kernel-model'
 import { InputError } from '../errors.js'
+
+/** One step and what the model answered; `error` says why it could not be performed, else null. */
+export interface StepAnswer {
+  readonly step: number
+  readonly do: string
+  readonly args: Readonly<Record<string, Json>>
+  readonly answer: Readonly<Record<string, unknown>>
+  readonly error: string | null
+  /** Where the scenario expects something else. */
+  readonly mismatches: readonly TraceMismatch[]
+}
 
 export interface ScenarioResult {
   readonly name: string
@@ -25,7 +36,7 @@ export function runScenario(json: unknown, name: string, profile: string | undef
       `--kernel ${profile}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`,
     )
   const given = Array.isArray(json) ? { steps: json } : json
-  const whole = isJsonObject(given)
+  const whole = isObject(given)
     ? {
         schema: 'netmem-trace/1',
         name,
@@ -33,16 +44,30 @@ export function runScenario(json: unknown, name: string, profile: string | undef
         about: `the scenario ${name}`,
         profile: profile ?? DEFAULT_PROFILE,
         sysctl: {},
-        ...(given as Record<string, Json>),
+        ...given,
       }
     : given
   const document = parseTrace(sysctlsAsText(whole), { strict: true })
-  return { name: document.name, profile: document.profile, family: document.family, steps: performSteps(document) }
+  const answers: Omit<StepAnswer, 'mismatches'>[] = []
+  const report = playTrace(document, {
+    onAnswer: (step, answer, error) => {
+      const { do: verb, args } = document.steps[step]
+      answers.push({ step, do: verb, args, answer, error: error?.replace(/^error: /, '') ?? null })
+    },
+  })
+  const steps = answers.map((answer) => ({
+    ...answer,
+    mismatches: report.mismatches.filter((mismatch) => mismatch.step === answer.step),
+  }))
+  return { name: document.name, profile: document.profile, family: document.family, steps }
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** In YAML people write `net.core.rmem_max: 4194304`; the kernel's files hold text. */
 function sysctlsAsText(json: unknown): unknown {
-  if (!isJsonObject(json) || !isJsonObject(json.sysctl)) return json
+  if (!isObject(json) || !isObject(json.sysctl)) return json
   const sysctl = Object.fromEntries(
     Object.entries(json.sysctl).map(([key, value]) => [key, typeof value === 'number' ? String(value) : value]),
   )

@@ -4,6 +4,7 @@
  *
  *     captured host number + delta = modelled host number
  */
+import type { Program } from './programs.js'
 import type { SegmentPath } from './segment.js'
 
 /** Sequence numbers are signed words that wrap: only differences mean something. */
@@ -25,10 +26,8 @@ export interface HeldSegment {
 
 export class TcpFlow implements SegmentPath {
   phase = Phase.Opening
-  /** Descriptor of the program's socket; -1 before accept or connect, and after close. */
-  fd = -1
-  /** Number of this flow among the sockets the report lists. */
-  report = -1
+  /** The program's socket; null before accept or connect, and after close. */
+  program: Program | null = null
   /** The host opened it. */
   active = false
 
@@ -80,7 +79,6 @@ export class TcpFlow implements SegmentPath {
   shutDown = false
   peerFin = false
   hostFin = false
-  connected = false
 
   /** On the list of flows to look at after this step. */
   touched = false

@@ -373,7 +373,7 @@ export class TcpPeers {
     flow.capAckedKnown = true
     this.synthesised.handshake += 1
     this.send(flow, flow.peerNext, TCP_ACK, 0)
-    while (flow.fd < 0 && this.wire.step(HANDSHAKE_NS));
+    while (flow.program === null && this.wire.step(HANDSHAKE_NS));
     return true
   }
 

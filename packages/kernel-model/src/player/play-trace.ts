@@ -44,6 +44,8 @@ export interface PlayOptions {
   readonly seed?: number
   /** Called before the first step, when the machine is set up. */
   readonly beforeFirst?: (kernel: Kernel) => void
+  /** Called with what the model answered to each step; `error` says why it could not be performed, else null. */
+  readonly onAnswer?: (step: number, answer: Answer, error: string | null) => void
   /** Called after each step, with the kernel as it stands. */
   readonly afterStep?: (kernel: Kernel, step: number) => void
   /** Called after the last step, when everything the trace opened was closed again. */
@@ -76,6 +78,7 @@ export function playTrace(trace: unknown, options: PlayOptions = {}): TraceRepor
     const keys = Object.keys(step.expect)
     checks += keys.length
     const { answer, error } = perform(world, step, unsupported)
+    options.onAnswer?.(index, answer, error)
     for (const key of keys) {
       const expected = step.expect[key] as Json
       const actual = answer[key]

@@ -1,0 +1,66 @@
+/** `netmem replay`: runs a capture through the modelled machine and prints what became of its memory. */
+import { setFlagsFromString } from 'node:v8'
+import { survey } from '../capture/survey.js'
+import { InputError } from '../errors.js'
+import { warn, writeJson, writeText } from '../output.js'
+import { replayOptions } from '../replay/options.js'
+import { bytesText, countText } from '../report/format.js'
+
+/** Progress is shown from here on, unless standard error is a terminal, where it is shown sooner. */
+const QUIET_MS = 1000
+const TTY_QUIET_MS = 200
+const TTY_EVERY_MS = 100
+const PLAIN_EVERY_MS = 5000
+
+/** @throws InputError when the file or an option is not right. */
+export async function replayCommand(path: string, given: Record<string, unknown>): Promise<void> {
+  const options = replayOptions(given)
+  // The receive path is long; with the default budget the compiler stops inlining in the middle of it.
+  setFlagsFromString('--max-inlined-bytecode-size-cumulative=6000')
+  setFlagsFromString('--max-inlined-bytecode-size=3000')
+  if (path === '-' && options.hosts.length === 0)
+    throw new InputError('-: standard input can be read only once, so the host must be given with --host')
+  const seen = path === '-' ? { busiest: null, mtu: 1500 } : survey(path)
+  const hosts = options.hosts.length > 0 ? options.hosts : seen.busiest === null ? [] : [seen.busiest]
+  const { replayCapture } = await import('../replay/replay.js')
+  const progress = progressLine()
+  const result = (() => {
+    try {
+      return replayCapture(path, options, hosts, options.mtu ?? seen.mtu, progress.show)
+    } finally {
+      progress.clear()
+    }
+  })()
+  if (result.capture.cutOff !== null) {
+    if (result.packets.read === 0) throw new InputError(`${result.capture.cutOff}, before its first packet`)
+    warn(`${result.capture.cutOff}; the report is of what was readable`)
+  } else if (result.packets.read === 0) throw new InputError(`${path}: the capture holds no packets`)
+  if (given.json) writeJson(result)
+  else {
+    const { replayText } = await import('../report/replay-text.js')
+    writeText(replayText(result))
+  }
+}
+
+function progressLine(): { show(bytes: number, of: number, packets: number): void; clear(): void } {
+  const started = Date.now()
+  const { stderr } = process
+  const tty = stderr.isTTY === true
+  let next = started + (tty ? TTY_QUIET_MS : QUIET_MS)
+  let shown = false
+  return {
+    show(bytes, of, packets) {
+      const now = Date.now()
+      if (now < next) return
+      next = now + (tty ? TTY_EVERY_MS : PLAIN_EVERY_MS)
+      const rate = (packets / (now - started)) * 1000
+      const share = of > 0 ? `${Math.floor((100 * bytes) / of)} %, ` : ''
+      const words = `${share}${bytesText(bytes)}, ${countText(packets)} packets, ${countText(rate)} packets/s`
+      stderr.write(tty ? `\r\u001b[K${words}` : `netmem: ${words}\n`)
+      shown = true
+    },
+    clear() {
+      if (tty && shown) stderr.write('\r\u001b[K')
+    },
+  }
+}

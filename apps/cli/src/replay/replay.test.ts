@@ -1,0 +1,135 @@
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { ethernet, ipv4Udp, pcapBytes, temporaryFile } from '../capture/fixtures.js'
+import { generateUdpCapture } from '../capture/generate.js'
+import { survey } from '../capture/survey.js'
+import { replayText } from '../report/replay-text.js'
+import { replayOptions } from './options.js'
+import { replayCapture } from './replay.js'
+import type { ReplayResult } from './result.js'
+
+const capture = (name: string): string => fileURLToPath(new URL(`../../captures/${name}`, import.meta.url))
+
+function replay(path: string, given: Record<string, unknown> = {}): ReplayResult {
+  const options = replayOptions({
+    kernel: 'linux-6.18-x86_64',
+    reader: 'instant',
+    cpus: '1',
+    memory: '256M',
+    ring: '512',
+    speed: '1',
+    seed: '1',
+    ...given,
+  })
+  const seen = survey(path)
+  const hosts = options.hosts.length > 0 ? options.hosts : seen.busiest === null ? [] : [seen.busiest]
+  return replayCapture(path, options, hosts, options.mtu ?? seen.mtu, () => {})
+}
+
+const sum = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
+
+/** The laws that hold whatever the capture and the options. */
+function lawful(result: ReplayResult): ReplayResult {
+  const { packets } = result
+  expect(packets.read).toBe(packets.delivered + packets.dropped + packets.skipped)
+  for (const kind of ['delivered', 'dropped', 'skipped'] as const)
+    expect([kind, sum(packets.reasons[kind])]).toEqual([kind, packets[kind]])
+  expect(sum(result.drops)).toBe(packets.dropped)
+  for (const reason of Object.keys(result.drops))
+    expect(result.limits.some((limit) => limit.reason === reason)).toBe(true)
+  expect(result.leaked).toEqual([])
+  expect(result.leaks).toBe(0)
+  for (const { kind, peakBytes, endBytes } of result.memory) {
+    expect([kind, peakBytes >= endBytes]).toEqual([kind, true])
+    expect([kind, endBytes >= 0]).toEqual([kind, true])
+  }
+  const text = replayText(result)
+  for (const line of text.split('\n')) expect(line.length).toBeLessThan(160)
+  return result
+}
+
+const files = [
+  'dns-burst.pcap',
+  'fragments.pcap',
+  'jumbo.pcap',
+  'mixed.pcapng',
+  'redis-pipeline.pcap',
+  'udp-stream.pcap',
+  'web-download.pcap',
+  'web-snap96.pcap',
+  'web-tso.pcap',
+]
+
+describe('bundled captures', () => {
+  for (const file of files) {
+    it(`replays ${file} with every packet accounted for, no drop and no leak`, () => {
+      const result = lawful(replay(capture(file)))
+      expect(result.drops).toEqual({})
+    })
+    for (const host of ['192.0.2.1', '192.0.2.2'])
+      for (const reader of ['instant', '20k', 'stalled'])
+        it(`replays ${file} as ${host} with a reader that is ${reader}`, () => {
+          lawful(replay(capture(file), { host: [host], reader }))
+        })
+  }
+
+  it('delivers to programs exactly what the peers of a download sent', () => {
+    const result = replay(capture('web-download.pcap'), { host: ['192.0.2.2'] })
+    expect(result.bytes.readByPrograms).toBe(result.bytes.payloadIn)
+    expect(result.bytes.writtenByPrograms).toBe(result.bytes.payloadOut)
+  })
+
+  it('does the same on the other kernel, on two processors and with another ring', () => {
+    lawful(replay(capture('mixed.pcapng'), { kernel: 'linux-6.1-x86_64', cpus: '2', ring: '64' }))
+  })
+
+  it('gives the same result for the same seed', () => {
+    const once = JSON.stringify(replay(capture('redis-pipeline.pcap')))
+    expect(JSON.stringify(replay(capture('redis-pipeline.pcap')))).toBe(once)
+  })
+})
+
+describe('UDP', () => {
+  const path = temporaryFile(new Uint8Array(0))
+  generateUdpCapture(path, { packets: 5000, payloadBytes: [64, 1400], flows: 7 })
+
+  it('delivers every datagram to a program that reads at once', () => {
+    const result = lawful(replay(path))
+    expect(result.packets.delivered).toBe(5000)
+    expect(result.bytes.readByPrograms).toBe(2500 * (64 + 1400))
+  })
+
+  it('drops what a stalled program leaves no room for, and names the buffer', () => {
+    const result = lawful(replay(path, { reader: 'stalled' }))
+    expect(Object.keys(result.drops)).toEqual(['SOCKET_RCVBUFF'])
+    expect(result.packets.delivered).toBeGreaterThan(10)
+    expect(result.limits[0].setting).toMatch(/net\.core\.rmem_default/)
+    const larger = lawful(replay(path, { reader: 'stalled', rcvbuf: '1000000' }))
+    expect(larger.packets.delivered).toBeGreaterThan(result.packets.delivered)
+  })
+
+  it('drops less for a faster reader', () => {
+    const slow = lawful(replay(path, { reader: '100k' }))
+    const fast = lawful(replay(path, { reader: '100M' }))
+    expect(fast.packets.dropped).toBeLessThan(slow.packets.dropped)
+  })
+
+  it('sees the same traffic behind any link header, also where frames are cut', () => {
+    const udp = ipv4Udp({ payload: 200 })
+    const at = (sec: number, bytes: number[], wireBytes = bytes.length) => ({ sec, ns: 0, bytes, wireBytes })
+    const sll = [0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 2, 0, 0, 8, 0]
+    const cases: [number, number[]][] = [
+      [1, ethernet(0x0800, udp, [5, 6])],
+      [101, udp],
+      [113, [...sll, ...udp]],
+    ]
+    for (const [linkType, frame] of cases) {
+      const cut = frame.slice(0, frame.length - 150)
+      const bytes = pcapBytes([at(0, frame), at(1, cut, frame.length)], { linkType })
+      const result = lawful(replay(temporaryFile(bytes)))
+      expect(result.packets.delivered).toBe(2)
+      expect(result.bytes.readByPrograms).toBe(400)
+      expect([result.capture.cutFrames, result.capture.missingBytes]).toEqual([1, 150])
+    }
+  })
+})

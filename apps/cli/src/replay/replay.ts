@@ -1,0 +1,413 @@
+/** One capture through one machine, from the first packet to the books at the end. */
+
+import type { Kernel } from '@netmem/kernel-model'
+import { quiesce } from '@netmem/kernel-model/testing'
+import { kmemCacheInuse, type SlabCore } from '@netmem/memory'
+import type { HostAddress } from '../capture/address.js'
+import { ByteSource } from '../capture/byte-source.js'
+import { ETH_HLEN, ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP } from '../capture/frame.js'
+import { linkTypeText } from '../capture/link-types.js'
+import { CaptureReader } from '../capture/reader.js'
+import { dropAdvice } from './advice.js'
+import { ReplayEngine } from './engine.js'
+import { Machine } from './machine.js'
+import type { ReplayOptions } from './options.js'
+import { type LocalAddress, Programs } from './programs.js'
+import type { LimitFacts, ReplayResult, SocketFacts } from './result.js'
+import { readBe32, SegmentBuilder } from './segment.js'
+import { Ending, Tally } from './tally.js'
+import { TcpPeers } from './tcp-peers.js'
+import { Timeline } from './timeline.js'
+import { CHARGE, KINDS, KINDS_ABOUT, Usage } from './usage.js'
+import { Watch } from './watch.js'
+
+/** Called now and then with the bytes read so far, their number in all (0 unknown), and packets. */
+export type Progress = (bytes: number, of: number, packets: number) => void
+
+/** Packets between two looks at the host's clock. */
+const PROGRESS_EVERY = 1 << 16
+const LISTED_SOCKETS = 100
+/** Looks at all memory between two looks at the socket charge alone, which is cheap. */
+const FULL_LOOK_EVERY = 32
+
+/**
+ * @param hosts the addresses of the modelled machine; empty when the capture holds no IP.
+ * @throws InputError when the file is no capture or is damaged, or an option does not fit this machine.
+ */
+export function replayCapture(
+  path: string,
+  options: ReplayOptions,
+  hosts: readonly HostAddress[],
+  mtu: number,
+  progress: Progress,
+): ReplayResult {
+  const machine = new Machine(options, options.profile, hosts, mtu)
+  const { kernel } = machine
+  const tally = new Tally()
+  const locals = hosts.map(
+    (host): LocalAddress => ({ version: host.version, words: [host.w0, host.w1, host.w2, host.w3], text: host.text }),
+  )
+  const programs = new Programs(kernel, options, locals, (localPort, peer, local) =>
+    locals[local].version === 6
+      ? peers.find(6, local, localPort, peer.addr6[0], peer.addr6[1], peer.addr6[2], peer.addr6[3], peer.port)
+      : peers.find(4, local, localPort, 0, 0, 0, peer.addr, peer.port),
+  )
+  const wire = {
+    inject: (bytes: Uint8Array, at: number, capBytes: number, wireBytes: number) =>
+      machine.inject(bytes, at, capBytes, wireBytes),
+    step: (withinNs: number) => machine.step(withinNs),
+  }
+  const builder = new SegmentBuilder(machine.hostMac, machine.peerMac)
+  const peers: TcpPeers = new TcpPeers(wire, programs, tally, builder, mtu - 40)
+  const books = new Books(kernel)
+  const usage = new Usage(kernel, machine)
+  usage.rest()
+  const watch = new Watch(kernel.trace, kernel.mem, kernel.skbs)
+  const timeline = new Timeline(KINDS)
+  const meter = new Meter(machine, programs, usage, timeline)
+  machine.onSent = (bytes, at, len) => heardOnCable(peers, hosts, bytes, at, len)
+  machine.afterEvent = () => {
+    while (programs.anyReady) {
+      programs.measure()
+      meter.look()
+      programs.run()
+    }
+    peers.afterStep()
+  }
+  const source = new ByteSource(path, machine.window)
+  const engine = new ReplayEngine(machine, programs, peers, tally, hosts, options.speed)
+  const linkTypes = new Set<number>()
+  let reader: CaptureReader
+  let durationNs = 0
+  try {
+    reader = new CaptureReader(source)
+    let linkType = -1
+    while (reader.next()) {
+      if (reader.linkType !== linkType) {
+        linkType = reader.linkType
+        linkTypes.add(linkType)
+      }
+      if (reader.timeNs > durationNs) durationNs = reader.timeNs
+      engine.packet(reader)
+      if ((tally.read & (PROGRESS_EVERY - 1)) === 0) progress(source.offset, source.size, tally.read)
+    }
+  } finally {
+    source.close()
+  }
+  machine.advance(machine.nowNs + 1_000_000)
+  meter.fullLook()
+  const atEnd = Float64Array.from(usage.values)
+  engine.drain()
+  engine.close()
+  meter.fullLook()
+  const sockets = socketFacts(programs)
+  const caches = cacheFacts(machine, watch)
+  watch.stop()
+  programs.closeAll()
+  machine.down()
+  const leaked = books.compare()
+  return report()
+
+  function report(): ReplayResult {
+    const drops = watch.drops()
+    if (machine.missed > 0) drops.RX_MISSED = machine.missed
+    if (machine.oversize > 0) drops.RX_LENGTH = machine.oversize
+    const given = tally.sum(Ending.InUdp, Ending.OutUdp)
+    const dropped = clampDrops(drops, given)
+    const delivered = takeFrom(tally.words(Ending.InUdp, Ending.SkipArp), dropped)
+    const skipped = tally.words(Ending.SkipArp, Ending.Count)
+    const skippedSum = tally.sum(Ending.SkipArp, Ending.Count)
+    const heldBack = tally.endings[Ending.SkipHeld]
+    return {
+      schema: 'netmem-replay/1',
+      capture: {
+        file: path,
+        format: reader.format,
+        linkTypes: [...linkTypes].map((type) => linkTypeText(type).replace(/^link type \d+ \((.*)\)$/, '$1')),
+        interfaces: reader.format === 'pcapng' ? reader.interfacesSeen : 1,
+        start: startText(reader.startMs),
+        durationNs,
+        cutFrames: tally.cutFrames,
+        missingBytes: tally.missingBytes,
+        cutOff: reader.cutOff,
+      },
+      machine: {
+        kernel: options.profile.release,
+        host: hosts.map((host) => host.text),
+        hostFound: options.hosts.length === 0,
+        cpus: options.cpus,
+        memoryBytes: options.memoryBytes,
+        ring: options.ring,
+        mtu,
+        reader: options.readerText,
+        speed: options.speed,
+        rcvbuf: options.rcvbuf,
+        sndbuf: options.sndbuf,
+        sysctl: Object.fromEntries(options.sysctl),
+      },
+      packets: {
+        read: tally.read,
+        delivered: tally.read - dropped - skippedSum,
+        dropped,
+        skipped: skippedSum,
+        reasons: { delivered, dropped: drops, skipped },
+        in: tally.framesIn,
+        out: tally.framesOut,
+        synthesised: synthesised(peers),
+      },
+      bytes: {
+        wire: tally.wire,
+        captured: tally.captured,
+        payload: tally.payloadIn + tally.payloadOut,
+        wireIn: tally.wireIn,
+        wireOut: tally.wireOut,
+        payloadIn: tally.payloadIn,
+        payloadOut: tally.payloadOut,
+        readByPrograms: programs.bytesRead,
+        writtenByPrograms: programs.bytesWritten,
+        truesizePeak: timeline.peak[CHARGE],
+        payloadAtPeak: meter.payloadAtPeak,
+      },
+      drops,
+      limits: limitFacts(drops, heldBack, tally.endings[Ending.SkipUnsent]),
+      memory: KINDS.map((kind, i) => ({
+        kind,
+        about: KINDS_ABOUT[i],
+        peakBytes: timeline.peak[i],
+        endBytes: atEnd[i],
+      })),
+      allocations: watch.allocations(),
+      caches,
+      copies: watch.copies(),
+      dma: watch.dma(machine.bytesIn, machine.bytesSent),
+      sockets,
+      timeline: {
+        bucketNs: timeline.bucketNs,
+        kinds: [...KINDS],
+        peaks: KINDS.map((_kind, i) => timeline.row(i, timeline.count)),
+      },
+      leaks: leaked.count,
+      leaked: leaked.words,
+      warnings: warnings(reader, watch, hosts),
+    }
+  }
+}
+
+/** Looks at memory: the socket charge often, everything now and then. */
+class Meter {
+  payloadAtPeak = 0
+  private peak = 0
+  private looks = 0
+  private nextNs = 0
+
+  constructor(
+    private readonly machine: Machine,
+    private readonly programs: Programs,
+    private readonly usage: Usage,
+    private readonly timeline: Timeline,
+  ) {}
+
+  /** After the work of an interrupt, before programs read. */
+  look(): void {
+    const { rmem } = this.programs
+    this.looks += 1
+    const now = this.machine.nowNs
+    if (rmem > this.peak) {
+      this.peak = rmem
+      this.payloadAtPeak = this.programs.queuedPayload()
+    } else if (this.looks % FULL_LOOK_EVERY !== 0 && now < this.nextNs) return
+    this.nextNs = now + this.timeline.bucketNs
+    this.fullLook()
+  }
+
+  fullLook(): void {
+    this.timeline.sample(this.machine.nowNs, this.usage.measure(this.programs))
+  }
+}
+
+/** Every slab cache and the pages, before and after: what is left over is a leak. */
+class Books {
+  private readonly objects = new Map<SlabCore, number>()
+  private readonly used: number
+
+  constructor(private readonly kernel: Kernel) {
+    for (const core of kernel.mem.slabCores) if (core !== null) this.objects.set(core, kmemCacheInuse(core))
+    this.used = this.otherPages()
+  }
+
+  compare(): { count: number; words: string[] } {
+    quiesce(this.kernel)
+    const words: string[] = []
+    let count = 0
+    for (const core of this.kernel.mem.slabCores) {
+      if (core === null) continue
+      const more = kmemCacheInuse(core) - (this.objects.get(core) ?? 0)
+      if (more === 0) continue
+      count += Math.abs(more)
+      words.push(`${more} of ${core.name}`)
+    }
+    const pages = this.otherPages() - this.used
+    if (pages !== 0) {
+      count += Math.abs(pages)
+      words.push(`${pages} pages`)
+    }
+    return { count, words }
+  }
+
+  private otherPages(): number {
+    const { mem } = this.kernel
+    let pages = 0
+    for (const zone of mem.zones) {
+      pages += zone.managed - zone.free
+      for (const pcp of zone.pcp) pages -= pcp.count
+    }
+    for (const core of mem.slabCores)
+      if (core !== null) for (const slabs of core.nodeSlabs) pages -= slabs << core.order
+    return pages
+  }
+}
+
+/** The machine sent a frame: its peers hear of TCP segments. */
+function heardOnCable(
+  peers: TcpPeers,
+  hosts: readonly HostAddress[],
+  bytes: Uint8Array,
+  at: number,
+  len: number,
+): void {
+  const type = (bytes[at + 12] << 8) | bytes[at + 13]
+  const ip = at + ETH_HLEN
+  if (type === ETH_P_IP) {
+    if (bytes[ip + 9] !== IPPROTO_TCP) return
+    const tcp = ip + ((bytes[ip] & 15) << 2)
+    const src = readBe32(bytes, ip + 12)
+    for (let local = 0; local < hosts.length; local++) {
+      if (hosts[local].version !== 4 || hosts[local].w3 !== src) continue
+      const flow = peers.find(4, local, port(bytes, tcp), 0, 0, 0, readBe32(bytes, ip + 16), port(bytes, tcp + 2))
+      const total = (bytes[ip + 2] << 8) | bytes[ip + 3]
+      if (flow !== null) peers.sent(flow, bytes, tcp, total - (tcp - ip) - ((bytes[tcp + 12] >> 4) << 2))
+      return
+    }
+  } else if (type === ETH_P_IPV6 && bytes[ip + 6] === IPPROTO_TCP) {
+    const tcp = ip + 40
+    const src = readBe32(bytes, ip + 20)
+    for (let local = 0; local < hosts.length; local++) {
+      if (hosts[local].version !== 6 || hosts[local].w3 !== src) continue
+      const w = (i: number): number => readBe32(bytes, ip + 24 + 4 * i)
+      const flow = peers.find(6, local, port(bytes, tcp), w(0), w(1), w(2), w(3), port(bytes, tcp + 2))
+      if (flow !== null) peers.sent(flow, bytes, tcp, len - (tcp - at) - ((bytes[tcp + 12] >> 4) << 2))
+      return
+    }
+  }
+}
+
+const port = (bytes: Uint8Array, at: number): number => (bytes[at] << 8) | bytes[at + 1]
+
+function startText(ms: number | null): string | null {
+  if (ms === null || !(Math.abs(ms) < 8.64e15)) return null
+  return new Date(ms).toISOString()
+}
+
+function synthesised(peers: TcpPeers): Record<string, number> {
+  const { handshake, ack, split, missing } = peers.synthesised
+  const out: Record<string, number> = {}
+  if (handshake > 0) out['handshakes that the capture lacks'] = handshake
+  if (ack > 0) out['ACKs of what the model sent later'] = ack
+  if (split > 0) out['segments split to fit the window'] = split
+  if (missing > 0) out['segments that the capture missed'] = missing
+  return out
+}
+
+/**
+ * One captured frame is dropped once at most, but the kernel may drop what several frames became, or frames
+ * that peers added: the counts cannot exceed what was given to the machine.
+ */
+function clampDrops(drops: Record<string, number>, given: number): number {
+  let sum = 0
+  for (const reason of Object.keys(drops)) {
+    drops[reason] = Math.min(drops[reason], given - sum)
+    sum += drops[reason]
+    if (drops[reason] === 0) delete drops[reason]
+  }
+  return sum
+}
+
+/** Takes dropped packets off the kinds that were given to the machine, those of the largest kind first. */
+function takeFrom(kinds: Record<string, number>, dropped: number): Record<string, number> {
+  let left = dropped
+  const incoming = Object.keys(kinds).filter((kind) => !kind.startsWith('from '))
+  for (const kind of incoming.sort((a, b) => kinds[b] - kinds[a])) {
+    const taken = Math.min(left, kinds[kind])
+    kinds[kind] -= taken
+    left -= taken
+    if (kinds[kind] === 0) delete kinds[kind]
+  }
+  return kinds
+}
+
+function limitFacts(drops: Record<string, number>, heldBack: number, unsent: number): LimitFacts[] {
+  const facts = Object.entries(drops)
+    .sort((a, b) => b[1] - a[1])
+    .map(([reason, packets]): LimitFacts => ({ reason, packets, ...dropAdvice(reason) }))
+  if (heldBack > 0)
+    facts.push({
+      reason: 'window closed',
+      packets: heldBack,
+      limit: 'peers still wait for the receive window of TCP connections whose programs do not read',
+      setting: 'a faster reader, --rcvbuf, net.ipv4.tcp_rmem (third number)',
+    })
+  if (unsent > 0)
+    facts.push({
+      reason: 'send buffer full',
+      packets: unsent,
+      limit: 'programs could not write: the send buffer was full and stayed so',
+      setting: '--sndbuf, net.ipv4.tcp_wmem (third number)',
+    })
+  return facts
+}
+
+function cacheFacts(machine: Machine, watch: Watch): ReplayResult['caches'] {
+  const facts: { cache: string; requests: number; hits: number; about: string }[] = []
+  for (const { index } of machine.nic.queues) {
+    const stats = machine.poolStats(index)
+    if (stats !== null)
+      facts.push({
+        cache: machine.nic.queues.length === 1 ? 'page pool' : `page pool ${index}`,
+        requests: stats.requests,
+        hits: stats.hits,
+        about: 'receive buffers that came from the pool, not the page allocator',
+      })
+  }
+  facts.push(...watch.slabFacts())
+  return facts
+}
+
+function socketFacts(programs: Programs): ReplayResult['sockets'] {
+  const list = programs.list
+    .map(
+      (program): SocketFacts => ({
+        proto: program.tcp ? 'tcp' : 'udp',
+        local: program.local,
+        remote: program.remote,
+        packetsIn: program.packetsIn,
+        bytesRead: program.bytesRead,
+        bytesWritten: program.bytesWritten,
+        drops: program.open ? program.sk.drops : program.drops,
+        rcvbuf: program.open ? program.sk.rcvbuf : program.rcvbuf,
+        rmemPeak: program.rmemPeak,
+        rmemEnd: program.open ? program.rmem : program.closedRmem,
+      }),
+    )
+    .sort((a, b) => b.bytesRead + b.bytesWritten - a.bytesRead - a.bytesWritten || b.packetsIn - a.packetsIn)
+  const tcp = list.filter((socket) => socket.proto === 'tcp').length
+  return { udp: list.length - tcp, tcp, list: list.slice(0, LISTED_SOCKETS) }
+}
+
+function warnings(reader: CaptureReader, watch: Watch, hosts: readonly HostAddress[]): string[] {
+  const words: string[] = []
+  if (reader.cutOff !== null) words.push(`${reader.cutOff}; this is what was readable`)
+  if (reader.oddLengths > 0) words.push(`${reader.oddLengths} frames were longer than their wire length says`)
+  if (hosts.length === 0)
+    words.push('no IP address receives anything here, so there was no host to model; --host names one')
+  return words.concat(watch.warnings.map((line) => `the kernel says: ${line}`))
+}
