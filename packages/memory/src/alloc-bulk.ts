@@ -3,6 +3,7 @@ import { type Cpu, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
 import { allocPages } from './alloc-pages.js'
 import type { Memory } from './memory.js'
 import { pcpRefill } from './pcp.js'
+import { pcpListLength, pcpListPop } from './per-cpu-pages.js'
 import { prepNewPage } from './prep-page.js'
 import { zoneWatermarkOk } from './watermarks.js'
 import type { Zone } from './zone.js'
@@ -69,7 +70,7 @@ function fillFromZone(
   first: number,
 ): number {
   const pcp = zone.pcp[cpu.id]!
-  const pages = mem.pages
+  const list = pcp.lists[type]!
   let filled = first
   let taken = 0
   for (let slot = first; slot < n; slot++) {
@@ -77,11 +78,8 @@ function fillFromZone(
       filled++
       continue
     }
-    if (pcp.head[type] === 0 && pcpRefill(mem, cpu, zone, pcp, 0, type, false) === 0) break
-    const pfn = pcp.head[type]! as Pfn
-    const next = pages.next[pfn]!
-    pcp.head[type] = next
-    if (next === 0) pcp.tail[type] = 0
+    if (pcpListLength(list) === 0 && pcpRefill(mem, cpu, zone, pcp, 0, type, false) === 0) break
+    const pfn = pcpListPop(list) as Pfn
     pcp.count--
     prepNewPage(mem, pfn, 0, gfp)
     if (mem.trace.mmPageAlloc !== null) mem.trace.mmPageAlloc(cpu, pfn, 0, gfp as Gfp, type, site)

@@ -7,10 +7,18 @@ import { allocPagesNoFast } from './alloc-slow.js'
 import { freeOnePage } from './buddy.js'
 import type { Memory } from './memory.js'
 import { PG_HEAD, PG_PCP, PG_PFMEMALLOC, PG_RESERVED } from './pages.js'
-import { orderToPindex, pcpAllowedOrder, pcpFreeCommit, pcpPush } from './pcp.js'
-import { prepNewPage } from './prep-page.js'
+import { orderToPindex, pcpAllowedOrder, pcpFreeCommit } from './pcp.js'
+import { COUNTER_FOLD, type PerCpuPages, pcpListPush } from './per-cpu-pages.js'
+import { prepByMask } from './prep-page.js'
 import type { Zone } from './zone.js'
-import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, type MigrateType, PAGE_SHIFT } from './zone-types.js'
+import {
+  MIGRATE_ISOLATE,
+  MIGRATE_MOVABLE,
+  MIGRATE_PCPTYPES,
+  type MigrateType,
+  PAGE_ALLOC_COSTLY_ORDER,
+  PAGE_SHIFT,
+} from './zone-types.js'
 
 /**
  * Models `alloc_pages_node` (mm/page_alloc.c, `__alloc_pages`).
@@ -22,27 +30,36 @@ import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, type MigrateType, P
  * @returns the first frame, with one reference for the caller; NO_PFN when there is no memory.
  */
 export function allocPages(mem: Memory, cpu: Cpu, gfp: number, order: number, nid: number, site: string): Pfn {
+  if (order > PAGE_ALLOC_COSTLY_ORDER) return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
   const cls = mem.gfpClass[gfp & 31]!
-  const node = nid < 0 ? cpu.node : nid
-  const zone = mem.zonelists[(node << 2) | (cls & 3)]![0]!
-  if (order > 3 || mem.fault !== null || zone.free <= zone.fastMark[cls & 3]!)
-    return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
-  const pcp = zone.pcp[cpu.id]!
-  const index = 3 * order + (cls >> 2)
-  const pfn = pcp.head[index]!
-  if (pfn === 0) return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
-  const pages = mem.pages
-  const next = pages.next[pfn]!
-  pcp.head[index] = next
-  if (next === 0) pcp.tail[index] = 0
+  const list = mem.allocLists[(cpu.id << 6) | ((cls & 3) << 4) | (3 * order + (cls >> 2))]!
+  const { zone, top } = list
+  if (top === list.bottom || zone.free <= zone.quickMark) return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
+  if (mem.fault !== null || (nid >= 0 && nid !== zone.node)) return allocPagesNoFast(mem, cpu, gfp, order, nid, site)
+  const pfn = list.ring[(top - 1) & list.mask]! as Pfn
+  list.top = (top - 1) | 0
+  const pcp = list.pcp
   pcp.count -= 1 << order
   pcp.freeCount >>= 1
-  zone.allocs[order]!++
-  if (zone.node !== cpu.node) zone.numaOther++
-  prepNewPage(mem, pfn as Pfn, order, gfp)
-  if (mem.trace.mmPageAlloc !== null) mem.trace.mmPageAlloc(cpu, pfn as Pfn, order, gfp as Gfp, cls >> 2, site)
-  if (mem.tracker !== null) mem.tracker.pageAlloc(pfn as Pfn, order, site)
-  return pfn as Pfn
+  if (order !== 0) zone.allocs[order]!++
+  else if (++pcp.allocs === COUNTER_FOLD) foldCounters(zone, pcp)
+  // A block on these lists has no flags and knows its order; what else `prepNewPage` does depends on the mask.
+  if (__ASSERT__) {
+    assert(mem.pages.refcount[pfn] === 0, 'bad page state: a page from the lists has references')
+    mem.pages.flags[pfn] = 0
+  }
+  mem.pages.refcount[pfn] = 1
+  if ((gfp & mem.prepMask) !== 0) prepByMask(mem, pfn, order, gfp)
+  if (mem.trace.mmPageAlloc !== null) mem.trace.mmPageAlloc(cpu, pfn, order, gfp as Gfp, cls >> 2, site)
+  if (mem.tracker !== null) mem.tracker.pageAlloc(pfn, order, site)
+  return pfn
+}
+
+function foldCounters(zone: Zone, pcp: PerCpuPages): void {
+  zone.allocs[0]! += pcp.allocs
+  zone.frees[0]! += pcp.frees
+  pcp.allocs = 0
+  pcp.frees = 0
 }
 
 /**
@@ -54,11 +71,14 @@ export function allocPages(mem: Memory, cpu: Cpu, gfp: number, order: number, ni
 export function freePages(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, site: string): void {
   const pages = mem.pages
   const refcount = pages.refcount[pfn]! - 1
-  if (refcount < 0) bug(`__free_pages: page ${pfn} is free already (${site})`)
-  const compound = (pages.flags[pfn]! & PG_HEAD) !== 0
+  if (refcount < 0) freeTwice('__free_pages', pfn, site)
   pages.refcount[pfn] = refcount
   if (refcount === 0) freeFrozenPages(mem, cpu, pfn, order, site)
-  else if (!compound && order > 0) freeTailsOf(mem, cpu, pfn, order, site)
+  else if (order > 0 && (pages.flags[pfn]! & PG_HEAD) === 0) freeTailsOf(mem, cpu, pfn, order, site)
+}
+
+function freeTwice(what: string, pfn: Pfn, site: string): never {
+  bug(`${what}: page ${pfn} is free already (${site})`)
 }
 
 function freeTailsOf(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, site: string): void {
@@ -76,7 +96,7 @@ export function putPage(mem: Memory, cpu: Cpu, pfn: Pfn, site: string): void {
   const pages = mem.pages
   const head = pages.head[pfn]! as Pfn
   const refcount = pages.refcount[head]! - 1
-  if (refcount < 0) bug(`put_page: page ${pfn} is free already (${site})`)
+  if (refcount < 0) freeTwice('put_page', head, site)
   pages.refcount[head] = refcount
   if (refcount === 0)
     freeFrozenPages(mem, cpu, head, (pages.flags[head]! & PG_HEAD) !== 0 ? pages.order[head]! : 0, site)
@@ -88,11 +108,32 @@ export function freeFrozenPages(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, 
   if (mem.trace.mmPageFree !== null) mem.trace.mmPageFree(cpu, pfn, order, site)
   if (mem.tracker !== null) mem.tracker.pageFree(pfn)
   if (__ASSERT__) checkFree(mem, pfn, order)
-  if ((pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompound(mem, pfn, order)
-  pages.flags[pfn] = __ASSERT__ ? PG_PCP : 0
-  const zone = mem.zones[pages.blockZone[pfn >>> 9]!]!
+  if (pages.flags[pfn] !== 0) clearFlags(mem, pfn, order)
+  if (__ASSERT__) pages.flags[pfn] = PG_PCP
+  const list = mem.freeLists[pages.block[pfn >>> 9]! * mem.cpus + cpu.id]!
+  const pcp = list.pcp
+  // The usual case of `freeToLists`, in line: a single page, nothing to trim, counters at rest.
+  if (
+    order !== 0 ||
+    pcp.count + 1 >= pcp.high ||
+    (pcp.zoneFlags | pcp.allocFactor | pcp.prevFreeHighOrder) !== 0 ||
+    ((list.top - list.bottom) | 0) > list.mask
+  ) {
+    freeToLists(mem, cpu, pfn, order)
+    return
+  }
+  list.ring[list.top & list.mask] = pfn
+  list.top = (list.top + 1) | 0
+  pcp.count++
+  if (pcp.freeCount < pcp.freeCountMax) pcp.freeCount++
+  if (++pcp.frees === COUNTER_FOLD) foldCounters(list.zone, pcp)
+}
+
+function freeToLists(mem: Memory, cpu: Cpu, pfn: Pfn, order: number): void {
+  const block = mem.pages.block[pfn >>> 9]!
+  const zone = mem.zones[block >> 3]!
+  let type = (block & 7) as MigrateType
   zone.frees[order]!++
-  let type = pages.blockType[pfn >>> 9]! as MigrateType
   if (!pcpAllowedOrder(order) || type === MIGRATE_ISOLATE) {
     freeToBuddy(mem, zone, pfn, order)
     return
@@ -100,14 +141,14 @@ export function freeFrozenPages(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, 
   if (type >= MIGRATE_PCPTYPES) type = MIGRATE_MOVABLE
   const index = orderToPindex(type, order)
   const pcp = zone.pcp[cpu.id]!
-  pcpPush(pages, pcp, index, pfn)
+  pcpListPush(pcp.lists[index]!, pfn)
   pcp.count += 1 << order
-  // The usual case of `pcpFreeCommit`, in line: one page, nothing to trim, counters at rest.
-  if (order === 0 && pcp.count < pcp.high && zone.flags === 0 && mem.profile.features.pcpFloatingHigh) {
-    pcp.allocFactor >>= 1
-    pcp.prevFreeHighOrder = 0
-    if (pcp.freeCount < pcp.batch << 5) pcp.freeCount++
-  } else pcpFreeCommit(mem, cpu, zone, pcp, index, order)
+  pcpFreeCommit(mem, cpu, zone, pcp, index, order)
+}
+
+function clearFlags(mem: Memory, pfn: Pfn, order: number): void {
+  if ((mem.pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompound(mem, pfn, order)
+  mem.pages.flags[pfn] = 0
 }
 
 function freeToBuddy(mem: Memory, zone: Zone, pfn: Pfn, order: number): void {

@@ -9,6 +9,7 @@ import { gfpFlagsText } from './gfp.js'
 import type { Memory } from './memory.js'
 import { PG_PFMEMALLOC } from './pages.js'
 import { drainAllPages, orderToPindex, pcpAllowedOrder, pcpRefill } from './pcp.js'
+import { pcpListLength, pcpListPop } from './per-cpu-pages.js'
 import { prepNewPage } from './prep-page.js'
 import {
   ALLOC_HIGHATOMIC,
@@ -21,7 +22,7 @@ import {
   ALLOC_WMARK_MASK,
   zoneWatermarkOk,
 } from './watermarks.js'
-import { ZONE_BELOW_HIGH, type Zone } from './zone.js'
+import { setZoneFlags, ZONE_BELOW_HIGH, type Zone } from './zone.js'
 import {
   MAX_PAGE_ORDER,
   MIGRATE_HIGHATOMIC,
@@ -124,7 +125,7 @@ function zoneAllows(mem: Memory, zone: Zone, order: number, highest: number, fla
   if ((flags & ALLOC_NO_WATERMARKS) !== 0) return true
   if (mem.profile.features.pcpFloatingHigh && (zone.flags & ZONE_BELOW_HIGH) === 0) {
     if (zoneWatermarkOk(zone, order, zone.wmark[WMARK_HIGH]!, highest, flags)) return true
-    zone.flags |= ZONE_BELOW_HIGH
+    setZoneFlags(zone, zone.flags | ZONE_BELOW_HIGH)
   }
   return zoneWatermarkOk(zone, order, zone.wmark[flags & ALLOC_WMARK_MASK]!, highest, flags)
 }
@@ -134,14 +135,11 @@ function rmqueue({ mem, cpu, order, type }: Request, zone: Zone, flags: number):
   const noFragment = (flags & ALLOC_NOFRAGMENT) !== 0
   if (pcpAllowedOrder(order) && (flags & ALLOC_HIGHATOMIC) === 0) {
     const pcp = zone.pcp[cpu.id]!
-    const index = orderToPindex(type, order)
+    const list = pcp.lists[orderToPindex(type, order)]!
     pcp.freeCount >>= 1
-    if (pcp.head[index] === 0) pcpRefill(mem, cpu, zone, pcp, order, type, noFragment)
-    const pfn = pcp.head[index]!
+    if (pcpListLength(list) === 0) pcpRefill(mem, cpu, zone, pcp, order, type, noFragment)
+    const pfn = pcpListPop(list)
     if (pfn !== 0) {
-      const next = mem.pages.next[pfn]!
-      pcp.head[index] = next
-      if (next === 0) pcp.tail[index] = 0
       pcp.count -= 1 << order
       return pfn as Pfn
     }

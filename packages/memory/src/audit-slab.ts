@@ -1,5 +1,14 @@
 /** Proves for one slab cache that each object is in exactly one place and each slab on the list its state says. */
-import { SLAB_CPU, SLAB_CPU_PARTIAL, SLAB_FULL, SLAB_NODE_PARTIAL, SLAB_UNUSED, type SlabCore } from './kmem-cache.js'
+import {
+  SLAB_CPU,
+  SLAB_CPU_PARTIAL,
+  SLAB_FULL,
+  SLAB_NODE_PARTIAL,
+  SLAB_UNUSED,
+  SLAB_WORD_SLOTS,
+  type SlabCore,
+  slabWordCache,
+} from './kmem-cache.js'
 import { PG_SLAB } from './pages.js'
 
 /** @throws Error naming the first broken law. */
@@ -59,7 +68,11 @@ export function auditSlab(core: SlabCore): void {
     const pfn = core.slabBase[slot]! >>> 12
     if (core.slabInuse[slot]! + free !== core.slabCount[slot])
       fail(`slab ${slot}: ${core.slabInuse[slot]} in use + ${free} free is not ${core.slabCount[slot]}`)
-    if ((pages.flags[pfn]! & PG_SLAB) === 0 || pages.slab[pfn] !== ((core.id << 20) | slot))
+    if (
+      (pages.flags[pfn]! & PG_SLAB) === 0 ||
+      slabWordCache(pages.slab[pfn]!) !== core.id ||
+      (pages.slab[pfn]! & SLAB_WORD_SLOTS) !== slot
+    )
       fail(`slab ${slot}: its pages do not know it`)
     if (__ASSERT__) {
       const first = slot << core.shift

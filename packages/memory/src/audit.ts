@@ -6,7 +6,8 @@ import { auditSlab } from './audit-slab.js'
 import type { Memory } from './memory.js'
 import { PG_BUDDY, PG_HEAD, PG_PCP, PG_RESERVED } from './pages.js'
 import { pindexToOrder } from './pcp.js'
-import { NR_PCP_LISTS, type Zone } from './zone.js'
+import { NR_PCP_LISTS, pcpListLength } from './per-cpu-pages.js'
+import type { Zone } from './zone.js'
 import { MAX_PAGE_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_TYPES, NR_PAGE_ORDERS } from './zone-types.js'
 
 const FREE = 1
@@ -39,7 +40,7 @@ function auditZone(mem: Memory, zone: Zone, place: Uint8Array): void {
         if ((pfn & ((1 << order) - 1)) !== 0) fail(`${what} is not aligned`)
         if (pfn < zone.startPfn || pfn + (1 << order) > zone.endPfn) fail(`${what} is outside ${name}`)
         if (pages.flags[pfn] !== PG_BUDDY || pages.order[pfn] !== order) fail(`${what} is not marked as one`)
-        if (pages.blockType[pfn >>> 9] !== type) fail(`${what} is on the list of another type`)
+        if ((pages.block[pfn >>> 9]! & 7) !== type) fail(`${what} is on the list of another type`)
         if (pages.prev[pfn] !== before) fail(`${what} has a wrong back link`)
         if (order < MAX_PAGE_ORDER && isMergeable(mem, zone, pfn, order)) fail(`${what} and its buddy are both free`)
         mark(place, pfn, 1 << order, FREE)
@@ -64,8 +65,8 @@ function isMergeable({ pages }: Memory, zone: Zone, pfn: number, order: number):
   const buddy = pfn ^ (1 << order)
   if (pages.flags[buddy] !== PG_BUDDY || pages.order[buddy] !== order) return false
   if (pages.blockZone[buddy >>> 9] !== zone.index) return false
-  const own = pages.blockType[pfn >>> 9]!
-  const other = pages.blockType[buddy >>> 9]!
+  const own = pages.block[pfn >>> 9]! & 7
+  const other = pages.block[buddy >>> 9]! & 7
   return own === other || (own < 3 && other < 3)
 }
 
@@ -74,16 +75,16 @@ function auditPcp({ pages }: Memory, zone: Zone, cpu: number, place: Uint8Array)
   let count = 0
   for (let index = 0; index < NR_PCP_LISTS; index++) {
     const order = pindexToOrder(index)
-    let before = 0
-    for (let pfn = pcp.head[index]!; pfn !== 0; pfn = pages.next[pfn]!) {
-      if (before !== 0 && pages.prev[pfn] !== before) fail(`page ${pfn} on a list of CPU ${cpu} has a wrong back link`)
+    const list = pcp.lists[index]!
+    for (let at = 0; at < pcpListLength(list); at++) {
+      const pfn = list.ring[(list.bottom + at) & list.mask]!
       if (pages.refcount[pfn] !== 0) fail(`page ${pfn} is on a list of CPU ${cpu} and has references`)
+      if (pages.order[pfn] !== order) fail(`page ${pfn} is on a list of another order`)
+      if (pages.flags[pfn] !== (__ASSERT__ ? PG_PCP : 0)) fail(`page ${pfn} is on a list of CPU ${cpu} and has flags`)
       if (pages.blockZone[pfn >>> 9] !== zone.index) fail(`page ${pfn} is on a list of another zone`)
       mark(place, pfn, 1 << order, PCP)
       count += 1 << order
-      before = pfn
     }
-    if (pcp.tail[index] !== before) fail(`list ${index} of CPU ${cpu} has a wrong end`)
   }
   if (count !== pcp.count) fail(`CPU ${cpu} counts ${pcp.count} pages in zone ${zone.index} and has ${count}`)
 }

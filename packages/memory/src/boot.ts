@@ -1,7 +1,7 @@
 /** Makes a machine's memory: lays out nodes and zones, fills the free lists, computes the marks, makes the caches. */
 import { bootCaches } from './boot-caches.js'
 import { freeRangeAtBoot } from './buddy.js'
-import { gfpClassTable, gfpMasks } from './gfp.js'
+import { GfpMasks, gfpClassTable } from './gfp.js'
 import { Memory, type MemoryParams } from './memory.js'
 import { Pages, PG_RESERVED } from './pages.js'
 import { VmEvents } from './vm-events.js'
@@ -61,7 +61,7 @@ export function memoryCreate(params: MemoryParams): Memory {
     zone.pcp = Array.from({ length: params.cpus }, () =>
       perCpuPages(zone, nodes[zone.node]!.cpus.length || params.cpus, floating),
     )
-  const gfp = gfpMasks(params.profile.gfp)
+  const gfp = new GfpMasks(params.profile.gfp)
   const lists = zonelists(nodes, false)
   const listsThisNode = zonelists(nodes, true)
   const mem = new Memory(params, gfp, gfpClassTable(gfp), pages, zones, nodes, lists, listsThisNode, new VmEvents())
@@ -96,7 +96,7 @@ function zoneLimits({ bytes, zoneEnds }: MemoryParams): number[] {
 }
 
 function fillZones(pages: Pages, zones: readonly Zone[], frames: number): void {
-  pages.blockType.fill(MIGRATE_MOVABLE)
+  pages.block.fill(MIGRATE_MOVABLE)
   for (const reserved of [0, frames - 1]) {
     pages.flags[reserved] = PG_RESERVED
     pages.refcount[reserved] = 1
@@ -104,7 +104,10 @@ function fillZones(pages: Pages, zones: readonly Zone[], frames: number): void {
   for (let pfn = frames; pfn < pages.count; pfn++) pages.flags[pfn] = PG_RESERVED
   for (const zone of zones) {
     if (zone.endPfn === zone.startPfn) continue
-    pages.blockZone.fill(zone.index, zone.startPfn >>> PAGEBLOCK_ORDER, Math.ceil(zone.endPfn / 512))
+    const first = zone.startPfn >>> PAGEBLOCK_ORDER
+    const end = Math.ceil(zone.endPfn / 512)
+    pages.blockZone.fill(zone.index, first, end)
+    pages.block.fill((zone.index << 3) | MIGRATE_MOVABLE, first, end)
     freeRangeAtBoot(pages, zone, Math.max(zone.startPfn, 1), Math.min(zone.endPfn, frames - 1))
   }
 }

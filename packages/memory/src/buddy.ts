@@ -18,7 +18,7 @@ import {
 
 /** Models `get_pfnblock_migratetype`. */
 export const pfnMigrateType = (pages: Pages, pfn: number): MigrateType =>
-  pages.blockType[pfn >>> PAGEBLOCK_ORDER]! as MigrateType
+  (pages.block[pfn >>> PAGEBLOCK_ORDER]! & 7) as MigrateType
 
 /** Models `account_freepages`: isolated pages are on lists but are not free to take. */
 function accountFreepages(zone: Zone, count: number, type: MigrateType): void {
@@ -140,10 +140,11 @@ function buddyMergeLikely(pages: Pages, zone: Zone, pfn: number, order: number):
   return isFreeBuddy(pages, zone, higher ^ (1 << (order + 1)), order + 1)
 }
 
-/** Models `change_pageblock_range`. */
+/** Models `set_pageblock_migratetype` for every page block that a block of this order covers. */
 export function changePageblockRange(pages: Pages, pfn: number, order: number, type: MigrateType): void {
   const first = pfn >>> PAGEBLOCK_ORDER
-  pages.blockType.fill(type, first, first + Math.max(1, 1 << (order - PAGEBLOCK_ORDER)))
+  const end = first + Math.max(1, 1 << (order - PAGEBLOCK_ORDER))
+  for (let block = first; block < end; block++) pages.block[block] = (pages.block[block]! & ~7) | type
 }
 
 /** Models `__free_pages_core` at boot: gives `[from, to)` to the zone in the largest aligned blocks, lowest first. */

@@ -148,7 +148,7 @@ export function moveFreepagesBlock(pages: Pages, zone: Zone, start: number, type
     moved += 1 << order
     pfn += 1 << order
   }
-  pages.blockType[start >>> PAGEBLOCK_ORDER] = type
+  changePageblockRange(pages, start, PAGEBLOCK_ORDER, type)
   return moved
 }
 

@@ -6,7 +6,7 @@ import { assert, type Gfp, type GfpTable } from '@netmem/base'
 import { type MigrateType, ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, type ZoneType } from './zone-types.js'
 
 /** Models the `__GFP_*` bits and the `GFP_*` combinations of include/linux/gfp_types.h. */
-export interface GfpMasks {
+export class GfpMasks {
   readonly DMA: Gfp
   readonly HIGHMEM: Gfp
   readonly DMA32: Gfp
@@ -46,11 +46,48 @@ export interface GfpMasks {
   readonly GFP_HIGHUSER_MOVABLE: Gfp
   readonly GFP_TRANSHUGE: Gfp
   readonly GFP_TRANSHUGE_LIGHT: Gfp
-}
 
-/** @returns the masks of a kernel, by name. */
-export function gfpMasks(table: GfpTable): GfpMasks {
-  return Object.freeze({ ...table.bits, ...table.masks }) as unknown as GfpMasks
+  /** Written out in full: a copy of the profile's tables would be an object with slow properties. */
+  constructor({ bits, masks }: GfpTable) {
+    this.DMA = bits.DMA as Gfp
+    this.HIGHMEM = bits.HIGHMEM as Gfp
+    this.DMA32 = bits.DMA32 as Gfp
+    this.MOVABLE = bits.MOVABLE as Gfp
+    this.RECLAIMABLE = bits.RECLAIMABLE as Gfp
+    this.HIGH = bits.HIGH as Gfp
+    this.IO = bits.IO as Gfp
+    this.FS = bits.FS as Gfp
+    this.ZERO = bits.ZERO as Gfp
+    this.ATOMIC = bits.ATOMIC as Gfp
+    this.DIRECT_RECLAIM = bits.DIRECT_RECLAIM as Gfp
+    this.KSWAPD_RECLAIM = bits.KSWAPD_RECLAIM as Gfp
+    this.WRITE = bits.WRITE as Gfp
+    this.NOWARN = bits.NOWARN as Gfp
+    this.RETRY_MAYFAIL = bits.RETRY_MAYFAIL as Gfp
+    this.NOFAIL = bits.NOFAIL as Gfp
+    this.NORETRY = bits.NORETRY as Gfp
+    this.MEMALLOC = bits.MEMALLOC as Gfp
+    this.COMP = bits.COMP as Gfp
+    this.NOMEMALLOC = bits.NOMEMALLOC as Gfp
+    this.HARDWALL = bits.HARDWALL as Gfp
+    this.THISNODE = bits.THISNODE as Gfp
+    this.ACCOUNT = bits.ACCOUNT as Gfp
+    this.ZEROTAGS = bits.ZEROTAGS as Gfp
+    this.NO_OBJ_EXT = bits.NO_OBJ_EXT as Gfp
+    this.GFP_ATOMIC = masks.GFP_ATOMIC as Gfp
+    this.GFP_KERNEL = masks.GFP_KERNEL as Gfp
+    this.GFP_KERNEL_ACCOUNT = masks.GFP_KERNEL_ACCOUNT as Gfp
+    this.GFP_NOWAIT = masks.GFP_NOWAIT as Gfp
+    this.GFP_NOIO = masks.GFP_NOIO as Gfp
+    this.GFP_NOFS = masks.GFP_NOFS as Gfp
+    this.GFP_USER = masks.GFP_USER as Gfp
+    this.GFP_DMA = masks.GFP_DMA as Gfp
+    this.GFP_DMA32 = masks.GFP_DMA32 as Gfp
+    this.GFP_HIGHUSER = masks.GFP_HIGHUSER as Gfp
+    this.GFP_HIGHUSER_MOVABLE = masks.GFP_HIGHUSER_MOVABLE as Gfp
+    this.GFP_TRANSHUGE = masks.GFP_TRANSHUGE as Gfp
+    this.GFP_TRANSHUGE_LIGHT = masks.GFP_TRANSHUGE_LIGHT as Gfp
+  }
 }
 
 /**

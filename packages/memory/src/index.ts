@@ -13,7 +13,7 @@ export { memoryCreate } from './boot.js'
 export { memcmp, memcpy, memset, readBytes, writeBytes } from './bytes.js'
 export type { FaultKind } from './fault.js'
 export { FaultInjector, failEvery, failNever, failNth, failProbability } from './fault.js'
-export type { GfpMasks } from './gfp.js'
+export { GfpMasks } from './gfp.js'
 export { gfpflagsAllowBlocking, gfpParse, gfpText } from './gfp-mem.js'
 export type { IterType } from './iov-iter.js'
 export {

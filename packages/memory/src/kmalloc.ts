@@ -4,7 +4,7 @@
  */
 import { type Addr, assert, bug, type Cpu, type Gfp, NO_PFN, NULL, type Pfn } from '@netmem/base'
 import { allocPages, freePages } from './alloc-pages.js'
-import { type KmemCache, objOf } from './kmem-cache.js'
+import { type KmemCache, objOfOddSlab, objOfWord, slabWordCache } from './kmem-cache.js'
 import type { Memory } from './memory.js'
 import { PG_LARGE_KMALLOC } from './pages.js'
 import { markLive, slabFree, zeroObject } from './slub.js'
@@ -42,7 +42,9 @@ export function kmallocType(mem: Memory, gfp: number): number {
 
 /** Models `kmalloc_slab`: the cache that serves `size` bytes (1 to 8192) with this mask. */
 export const kmallocSlab = (mem: Memory, size: number, gfp: number): KmemCache =>
-  mem.kmallocCaches[(kmallocType(mem, gfp) << 4) | SIZE_CLASS[(size + 7) >>> 3]!]!
+  mem.kmallocCaches[
+    ((gfp & mem.kmallocFamilyMask) === 0 ? 0 : kmallocType(mem, gfp) << 4) | SIZE_CLASS[(size + 7) >>> 3]!
+  ]!
 
 /** Models `kmalloc_size_roundup`: how many bytes an allocation of `size` really gives. */
 export function kmallocSizeRoundup(_mem: Memory, size: number): number {
@@ -119,9 +121,9 @@ export function kfree(mem: Memory, cpu: Cpu, addr: Addr, site: string): void {
     freeLargeKmalloc(mem, cpu, addr)
     return
   }
-  const core = mem.slabCores[word >>> 20]!
+  const core = mem.slabCores[slabWordCache(word)]!
   if (mem.tracker !== null) mem.tracker.slabFree(addr)
-  slabFree(core, cpu, objOf(core, addr))
+  slabFree(core, cpu, word > 0 ? objOfWord(core, addr, word) : objOfOddSlab(core, addr, word))
 }
 
 /** Models `free_large_kmalloc`. */
@@ -138,12 +140,12 @@ function freeLargeKmalloc(mem: Memory, cpu: Cpu, addr: Addr): void {
 export function ksize(mem: Memory, addr: Addr): number {
   if (addr === NULL || addr === ZERO_SIZE_PTR) return 0
   const word = mem.pages.slab[addr >>> 12]!
-  if (word !== 0) return mem.slabCores[word >>> 20]!.size
+  if (word !== 0) return mem.slabCores[slabWordCache(word)]!.size
   return PAGE_SIZE << mem.pages.order[mem.pages.head[addr >>> 12]!]!
 }
 
 /** @returns the name of the cache that `addr` belongs to, `kmalloc-large` above 8 KiB. */
 export function kmallocCacheName(mem: Memory, addr: Addr): string {
   const word = mem.pages.slab[addr >>> 12]!
-  return word === 0 ? 'kmalloc-large' : mem.slabCores[word >>> 20]!.name
+  return word === 0 ? 'kmalloc-large' : mem.slabCores[slabWordCache(word)]!.name
 }

@@ -42,6 +42,17 @@ export interface KmemCacheArgs {
   readonly freeptrInside?: boolean
 }
 
+/**
+ * What `pages.slab` holds for each page of a slab: the slot in the low 20 bits, the cache's id in the next 11,
+ * and the sign for a slab that is smaller than the cache's usual ones. 0: not a slab page.
+ */
+export const SLAB_WORD_SHIFT = 20
+export const SLAB_WORD_SLOTS = 0xfffff
+export const SLAB_WORD_ODD = -0x80000000
+
+/** @returns the id of the cache that owns the page, 0 for none. */
+export const slabWordCache = (word: number): number => (word >>> SLAB_WORD_SHIFT) & 0x7ff
+
 export const SLAB_UNUSED = 0
 /** The current slab of a CPU (frozen). */
 export const SLAB_CPU = 1
@@ -69,6 +80,8 @@ export class SlabCore {
   readonly zeroBit: number
   /** Object number to slab slot and back. */
   readonly shift: number
+  /** Bytes of a slab less one. */
+  readonly slabMask: number
   /** Multiplier and shift of 22 that divide an offset (in words of 8) by the stride. */
   readonly reciprocal: number
 
@@ -140,6 +153,7 @@ export class SlabCore {
       (flags & SLAB_RECLAIM_ACCOUNT ? gfp.RECLAIMABLE : 0)
     this.zeroBit = gfp.ZERO
     this.shift = this.objects <= 1 ? 0 : 32 - Math.clz32(this.objects - 1)
+    this.slabMask = (4096 << this.order) - 1
     this.reciprocal = this.objects <= 1 ? 0 : Math.ceil(4194304 / (size >>> 3))
     this.freelist = new Int32Array(cpus).fill(-1)
     this.cpuSlab = new Int32Array(cpus).fill(-1)
@@ -281,11 +295,24 @@ export function kmemCacheObjOf(cache: KmemCache, addr: Addr): number {
 /** Models `cache_from_obj` and `obj_to_index`: from an address to an object number without a division. */
 export function objOf(core: SlabCore, addr: Addr): number {
   const word = core.mem.pages.slab[addr >>> 12]!
-  if (word >>> 20 !== core.id) wrongCache(core, addr)
-  const slot = word & 0xfffff
-  const words = ((addr - core.slabBase[slot]!) | 0) >>> 3
-  const obj = (slot << core.shift) | (Math.imul(words, core.reciprocal) >>> 22)
+  if (word >>> SLAB_WORD_SHIFT !== core.id) return objOfOddSlab(core, addr, word)
+  return objOfWord(core, addr, word)
+}
+
+/** The same when the page's slab word is at hand and known to be of this cache. A slab is aligned to its size. */
+export function objOfWord(core: SlabCore, addr: Addr, word: number): number {
+  const words = (addr & core.slabMask) >>> 3
+  const obj = ((word & SLAB_WORD_SLOTS) << core.shift) | (Math.imul(words, core.reciprocal) >>> 22)
   if (__ASSERT__) assert(core.addr[obj] === addr, 'invalid object pointer: not the start of an object')
+  return obj
+}
+
+/** A slab of the smallest order, taken when there was no larger block, has less to mask away. */
+export function objOfOddSlab(core: SlabCore, addr: Addr, word: number): number {
+  if (word >= 0 || slabWordCache(word) !== core.id) wrongCache(core, addr)
+  const slot = word & SLAB_WORD_SLOTS
+  const obj = (slot << core.shift) | (((addr - core.slabBase[slot]!) | 0) / core.size)
+  assert(core.addr[obj] === addr, 'invalid object pointer: not the start of an object')
   return obj
 }
 

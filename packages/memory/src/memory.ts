@@ -8,6 +8,7 @@ import type { GfpMasks } from './gfp.js'
 import type { KmemCache, SlabCore } from './kmem-cache.js'
 import type { AllocTracker } from './leaks.js'
 import type { Pages } from './pages.js'
+import { allocLists, freeLists, type PcpList } from './pcp-index.js'
 import type { VmEvents } from './vm-events.js'
 import type { NumaNode, Zone } from './zone.js'
 
@@ -47,6 +48,13 @@ export class Memory {
   readonly zonelists: readonly (readonly Zone[])[]
   /** The same for `__GFP_THISNODE`. */
   readonly zonelistsThisNode: readonly (readonly Zone[])[]
+  /**
+   * Where the fast path looks, by `CPU * 64 + highest zone * 16 + list index`: the CPU's list in the zone it prefers.
+   * A list of no zone, always empty, where that zone is on another node.
+   */
+  readonly allocLists: readonly PcpList[]
+  /** Where a single page goes back, by `pages.block[pfn >>> 9] * cpus + CPU`. */
+  readonly freeLists: readonly PcpList[]
   /** `gfpClassTable` of this kernel. */
   readonly gfpClass: Uint8Array
   /** Models `vm.min_free_kbytes`. */
@@ -59,6 +67,10 @@ export class Memory {
   readonly kmemCaches: KmemCache[] = []
   /** `family * 16 + class`: see `kmalloc.ts`. */
   readonly kmallocCaches: KmemCache[] = []
+  /** Bits of a mask that give `prepByMask` something to do. */
+  readonly prepMask: number
+  /** Bits of a mask that select another family than the normal one. */
+  readonly kmallocFamilyMask: number
 
   /** Makes allocations fail on purpose; null when none should. */
   fault: FaultInjector | null = null
@@ -85,6 +97,8 @@ export class Memory {
     this.profile = params.profile
     this.trace = params.trace
     this.gfp = gfp
+    this.prepMask = gfp.ZERO | gfp.COMP
+    this.kmallocFamilyMask = gfp.DMA | gfp.RECLAIMABLE | gfp.ACCOUNT
     this.bytes = params.bytes
     this.cpus = params.cpus
     this.buffer = new ArrayBuffer(params.bytes)
@@ -100,6 +114,8 @@ export class Memory {
     this.cpuNode = cpuNode
     this.zonelists = zonelists
     this.zonelistsThisNode = zonelistsThisNode
+    this.allocLists = allocLists(zonelists, cpuNode)
+    this.freeLists = freeLists(zones, params.cpus)
     this.gfpClass = gfpClass
     this.vm = vm
   }

@@ -19,12 +19,15 @@ export const PG_BUDDY = 4
 export const PG_SLAB = 8
 /** Models `page_is_pfmemalloc`: taken from the reserves. */
 export const PG_PFMEMALLOC = 16
-/** Ours, kept while assertions are on: the block rests on a per-CPU list. */
+/** Ours, kept while assertions are on: the block rests on a per-CPU list. Otherwise such pages have no flag. */
 export const PG_PCP = 32
 /** Models `PGTY_large_kmalloc`. */
 export const PG_LARGE_KMALLOC = 64
 /** Models `PG_lru`: user or page cache memory, which could be moved elsewhere. */
 export const PG_LRU = 128
+
+const INT_COLUMNS = 9
+const STAGGER_BYTES = 320
 
 export class Pages {
   /** Models `_refcount`. */
@@ -43,26 +46,36 @@ export class Pages {
   readonly slab: Int32Array
   readonly next: Int32Array
   readonly prev: Int32Array
-  /** Migrate type per page block. */
-  readonly blockType: Uint8Array
-  /** Index into `mem.zones` per page block; zones end on block limits. */
+  /** Index into `mem.zones` per page block; zones end on block limits. Fixed at boot. */
   readonly blockZone: Uint8Array
+  /** Per page block: the same zone from bit 3, the migrate type below. One load tells a free where a page belongs. */
+  readonly block: Uint8Array
 
   /** @param count frames, rounded up by the caller to a whole number of largest blocks. */
   constructor(readonly count: number) {
-    this.refcount = new Int32Array(count)
-    this.flags = new Int32Array(count)
-    this.order = new Uint8Array(count)
-    this.head = new Int32Array(count)
-    this.private = new Int32Array(count)
-    this.pp = new Int32Array(count)
-    this.ppRefCount = new Int32Array(count)
-    this.dmaAddr = new Float64Array(count)
-    this.slab = new Int32Array(count)
-    this.next = new Int32Array(count)
-    this.prev = new Int32Array(count)
-    this.blockType = new Uint8Array(count >>> PAGEBLOCK_ORDER)
+    // One buffer, and columns that begin at different places within a 4 KiB page: when the same index lay at the
+    // same offset in every column, a load after a store to another column would wait for it (4 KiB aliasing).
+    const buffer = new ArrayBuffer(count * 4 * INT_COLUMNS + count * 9 + STAGGER_BYTES * (INT_COLUMNS + 2))
+    let at = 0
+    const column = (bytes: number): number => {
+      const start = at
+      at += bytes + STAGGER_BYTES
+      return start
+    }
+    const ints = (): Int32Array => new Int32Array(buffer, column(count * 4), count)
+    this.dmaAddr = new Float64Array(buffer, column(count * 8), count)
+    this.refcount = ints()
+    this.flags = ints()
+    this.head = ints()
+    this.private = ints()
+    this.pp = ints()
+    this.ppRefCount = ints()
+    this.slab = ints()
+    this.next = ints()
+    this.prev = ints()
+    this.order = new Uint8Array(buffer, column(count), count)
     this.blockZone = new Uint8Array(count >>> PAGEBLOCK_ORDER)
+    this.block = new Uint8Array(count >>> PAGEBLOCK_ORDER)
     const head = this.head
     for (let pfn = 0; pfn < count; pfn++) head[pfn] = pfn
   }

@@ -7,9 +7,10 @@ import type { Cpu, Pfn } from '@netmem/base'
 import { freeOnePage, pfnMigrateType } from './buddy.js'
 import { rmqueueBuddy } from './fallback.js'
 import type { Memory } from './memory.js'
-import { type Pages, PG_PCP } from './pages.js'
-import { zoneWatermarkOk } from './watermarks.js'
-import { NR_PCP_LISTS, type PerCpuPages, ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, type Zone } from './zone.js'
+import { PG_PCP } from './pages.js'
+import { NR_PCP_LISTS, type PerCpuPages, pcpListLength, pcpListPopCold, pcpListPushCold } from './per-cpu-pages.js'
+import { PCP_BATCH_SCALE_MAX, zoneWatermarkOk } from './watermarks.js'
+import { setZoneFlags, ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, type Zone } from './zone.js'
 import {
   MIGRATE_MOVABLE,
   MIGRATE_PCPTYPES,
@@ -18,9 +19,6 @@ import {
   PAGEBLOCK_ORDER,
   WMARK_HIGH,
 } from './zone-types.js'
-
-/** Models `CONFIG_PCP_BATCH_SCALE_MAX`: refills and drains grow to this many doublings of the batch. */
-export const PCP_BATCH_SCALE_MAX = 5
 
 /** Models `pcp_allowed_order`. */
 export const pcpAllowedOrder = (order: number): boolean => order <= PAGE_ALLOC_COSTLY_ORDER || order === PAGEBLOCK_ORDER
@@ -32,24 +30,6 @@ export const orderToPindex = (type: MigrateType, order: number): number =>
 /** Models `pindex_to_order`. */
 export const pindexToOrder = (index: number): number => (index >= 12 ? PAGEBLOCK_ORDER : Math.floor(index / 3))
 
-/** Puts a block first on a list: it will be the next one handed out. */
-export function pcpPush(pages: Pages, pcp: PerCpuPages, index: number, pfn: number): void {
-  const first = pcp.head[index]!
-  pages.next[pfn] = first
-  pcp.head[index] = pfn
-  if (first === 0) pcp.tail[index] = pfn
-  else pages.prev[first] = pfn
-}
-
-function pcpPushTail(pages: Pages, pcp: PerCpuPages, index: number, pfn: number): void {
-  const last = pcp.tail[index]!
-  pages.next[pfn] = 0
-  pages.prev[pfn] = last
-  pcp.tail[index] = pfn
-  if (last === 0) pcp.head[index] = pfn
-  else pages.next[last] = pfn
-}
-
 /** Models the refill in `__rmqueue_pcplist` (`rmqueue_bulk`). @returns pages added; 0 when the zone has none to give. */
 export function pcpRefill(
   mem: Memory,
@@ -60,14 +40,14 @@ export function pcpRefill(
   type: MigrateType,
   noFragment: boolean,
 ): number {
-  const index = orderToPindex(type, order)
-  const wanted = mem.profile.features.pcpFloatingHigh ? nrPcpAlloc(pcp, zone, order) : fixedRefill(pcp, order)
+  const list = pcp.lists[orderToPindex(type, order)]!
+  const wanted = pcp.floating ? nrPcpAlloc(pcp, zone, order) : fixedRefill(pcp, order)
   let got = 0
   for (; got < wanted; got++) {
     const pfn = rmqueueBuddy(mem, cpu, zone, order, type, noFragment)
     if (pfn === 0) break
-    pcpPushTail(mem.pages, pcp, index, pfn)
-    if (__ASSERT__) mem.pages.flags[pfn] = PG_PCP
+    pcpListPushCold(list, pfn)
+    mem.pages.flags[pfn] = __ASSERT__ ? PG_PCP : 0
   }
   pcp.count += got << order
   return got << order
@@ -97,7 +77,7 @@ function nrPcpAlloc(pcp: PerCpuPages, zone: Zone, order: number): number {
  * Counters for the next refill and drain are kept here.
  */
 export function pcpFreeCommit(mem: Memory, cpu: Cpu, zone: Zone, pcp: PerCpuPages, index: number, order: number): void {
-  if (mem.profile.features.pcpFloatingHigh) freeCommitFloating(mem, cpu, zone, pcp, index, order)
+  if (pcp.floating) freeCommitFloating(mem, cpu, zone, pcp, index, order)
   else freeCommitFixed(mem, cpu, zone, pcp, index, order)
 }
 
@@ -115,7 +95,7 @@ function freeCommitFloating(mem: Memory, cpu: Cpu, zone: Zone, pcp: PerCpuPages,
   if (pcp.count < high) return
   freePcppagesBulk(mem, cpu, zone, pcp, nrPcpFree(pcp, batch, high, freeHigh), index)
   if ((zone.flags & ZONE_BELOW_HIGH) !== 0 && zoneWatermarkOk(zone, 0, zone.wmark[WMARK_HIGH]!, 2, 0))
-    zone.flags &= ~ZONE_BELOW_HIGH
+    setZoneFlags(zone, zone.flags & ~ZONE_BELOW_HIGH)
 }
 
 /** Models `nr_pcp_high`: how many pages may stay; the limit follows the pace of frees and the zone's state. */
@@ -178,21 +158,18 @@ export function freePcppagesBulk(
   let left = Math.min(wanted, pcp.count)
   let index = firstIndex
   while (left > 0) {
-    while (pcp.tail[index] === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1
+    while (pcpListLength(pcp.lists[index]!) === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1
+    const list = pcp.lists[index]!
     const order = pindexToOrder(index)
     do {
-      const pfn = pcp.tail[index]!
-      const before = pfn === pcp.head[index] ? 0 : pages.prev[pfn]!
-      pcp.tail[index] = before
-      if (before === 0) pcp.head[index] = 0
-      else pages.next[before] = 0
+      const pfn = pcpListPopCold(list)
       pcp.count -= 1 << order
       left -= 1 << order
       pages.flags[pfn] = 0
       const type = pfnMigrateType(pages, pfn)
       freeOnePage(pages, zone, pfn, order, false)
       if (mem.trace.mmPagePcpuDrain !== null) mem.trace.mmPagePcpuDrain(cpu, pfn as Pfn, order, type)
-    } while (left > 0 && pcp.tail[index] !== 0)
+    } while (left > 0 && pcpListLength(list) !== 0)
     index = index + 1 === NR_PCP_LISTS ? 0 : index + 1
   }
 }

@@ -10,6 +10,11 @@ export function prepNewPage(mem: Memory, pfn: Pfn, order: number, gfp: number): 
   pages.refcount[pfn] = 1
   pages.flags[pfn] = 0
   pages.order[pfn] = order
+  prepByMask(mem, pfn, order, gfp)
+}
+
+/** The part of `prep_new_page` that the mask decides: zeroes, and a compound page. */
+export function prepByMask(mem: Memory, pfn: Pfn, order: number, gfp: number): void {
   if ((gfp & mem.gfp.ZERO) !== 0) clearPages(mem, pfn, order)
   if (order !== 0 && (gfp & mem.gfp.COMP) !== 0) prepCompoundPage(mem, pfn, order)
 }

@@ -5,7 +5,16 @@
 import { type Addr, assert, type Cpu, NO_PFN, type Pfn } from '@netmem/base'
 import { allocPages, freePages } from './alloc-pages.js'
 import { gfpPfmemallocAllowed } from './alloc-slow.js'
-import { SLAB_CPU, SLAB_CPU_PARTIAL, SLAB_FULL, SLAB_NODE_PARTIAL, SLAB_UNUSED, type SlabCore } from './kmem-cache.js'
+import {
+  SLAB_CPU,
+  SLAB_CPU_PARTIAL,
+  SLAB_FULL,
+  SLAB_NODE_PARTIAL,
+  SLAB_UNUSED,
+  SLAB_WORD_ODD,
+  SLAB_WORD_SHIFT,
+  type SlabCore,
+} from './kmem-cache.js'
 import { SLAB_GROWTH_SITE } from './leaks.js'
 import { PG_PFMEMALLOC, PG_SLAB } from './pages.js'
 
@@ -284,7 +293,8 @@ function initSlab(core: SlabCore, pfn: Pfn, order: number): number {
   core.slabState[slot] = SLAB_FULL
   core.slabPfmemalloc[slot] = (pages.flags[pfn]! & PG_PFMEMALLOC) !== 0 ? 1 : 0
   pages.flags[pfn]! |= PG_SLAB
-  pages.slab.fill((core.id << 20) | slot, pfn, pfn + (1 << order))
+  const word = (core.id << SLAB_WORD_SHIFT) | slot | (order === core.order ? 0 : SLAB_WORD_ODD)
+  pages.slab.fill(word, pfn, pfn + (1 << order))
   core.nodeSlabs[node]!++
   core.nodeObjects[node]! += count
   core.slabsAllocated++

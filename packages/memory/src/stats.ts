@@ -135,8 +135,15 @@ export interface NumaStats {
   readonly other: number
 }
 
+/** Blocks handed out, or taken back, since boot by order. */
+function blocksByOrder(zone: Zone, which: 'allocs' | 'frees'): number[] {
+  const blocks = [...zone[which]]
+  for (const pcp of zone.pcp) blocks[0]! += pcp[which]
+  return blocks
+}
+
 function numaStats(zone: Zone): NumaStats {
-  const blocks = zone.allocs.reduce((sum, count) => sum + count, 0)
+  const blocks = blocksByOrder(zone, 'allocs').reduce((sum, count) => sum + count, 0)
   return {
     hit: blocks - zone.numaMiss,
     miss: zone.numaMiss,
@@ -197,13 +204,13 @@ export const nrFreeBufferPages = (mem: Memory): number =>
 export function vmStat(mem: Memory): Record<string, number> {
   const stat: Record<string, number> = { nr_free_pages: nrFreePages(mem) }
   const names = ['dma', 'dma32', 'normal'] as const
-  const pagesOf = (blocks: Float64Array): number => blocks.reduce((sum, count, order) => sum + count * 2 ** order, 0)
+  const pagesOf = (blocks: number[]): number => blocks.reduce((sum, count, order) => sum + count * 2 ** order, 0)
   const numa = { hit: 0, miss: 0, foreign: 0, local: 0, other: 0 }
   for (const name of names) stat[`pgalloc_${name}`] = 0
   let pgfree = 0
   for (const zone of mem.zones) {
-    stat[`pgalloc_${names[zone.type]}`]! += pagesOf(zone.allocs)
-    pgfree += pagesOf(zone.frees)
+    stat[`pgalloc_${names[zone.type]}`]! += pagesOf(blocksByOrder(zone, 'allocs'))
+    pgfree += pagesOf(blocksByOrder(zone, 'frees'))
     for (const [key, value] of Object.entries(numaStats(zone))) numa[key as keyof NumaStats] += value
   }
   let reclaimable = 0

@@ -1,6 +1,6 @@
 /** Hardened user copy: only the window that a slab cache declares may travel between kernel and user space. */
 import { type Addr, bug } from '@netmem/base'
-import { objOf } from './kmem-cache.js'
+import { objOf, SLAB_WORD_SLOTS, slabWordCache } from './kmem-cache.js'
 import type { Memory } from './memory.js'
 
 /**
@@ -12,8 +12,8 @@ import type { Memory } from './memory.js'
 export function checkHeapObject(mem: Memory, addr: Addr, bytes: number, toUser: boolean): void {
   const word = mem.pages.slab[addr >>> 12]!
   if (word === 0 || bytes === 0) return
-  const core = mem.slabCores[word >>> 20]!
-  const offset = ((addr - core.slabBase[word & 0xfffff]!) | 0) % core.size
+  const core = mem.slabCores[slabWordCache(word)]!
+  const offset = ((addr - core.slabBase[word & SLAB_WORD_SLOTS]!) | 0) % core.size
   const obj = objOf(core, (addr - offset) as Addr)
   if (core.live[obj] === 0) bug(`usercopy: object of ${core.name} is free`)
   if (offset >= core.useroffset && offset + bytes <= core.useroffset + core.usersize) return

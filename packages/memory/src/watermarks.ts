@@ -2,7 +2,8 @@
  * How much memory a zone keeps back, and for whom. The marks are computed once at boot from the zones' sizes;
  * `zoneWatermarkOk` is the question every allocation asks.
  */
-import { PerCpuPages, type Zone } from './zone.js'
+import { PerCpuPages } from './per-cpu-pages.js'
+import type { Zone } from './zone.js'
 import {
   MAX_PAGE_ORDER,
   MIGRATE_HIGHATOMIC,
@@ -99,7 +100,7 @@ export function setupPerZoneWmarks(zones: readonly Zone[], minFreeKbytes: number
     zone.wmark[WMARK_LOW] = min + step
     zone.wmark[WMARK_HIGH] = min + 2 * step
     zone.wmark[WMARK_PROMO] = min + 3 * step
-    for (let type = 0; type < 3; type++) zone.fastMark[type] = zone.wmark[WMARK_HIGH]! + zone.lowmemReserve[type]!
+    zone.quickMark = zone.wmark[WMARK_HIGH]! + Math.max(...zone.lowmemReserve)
   }
 }
 
@@ -122,6 +123,9 @@ export function setupPerZoneLowmemReserve(zones: readonly Zone[], ratio: readonl
   }
 }
 
+/** Models `CONFIG_PCP_BATCH_SCALE_MAX`: refills and drains grow to this many doublings of the batch. */
+export const PCP_BATCH_SCALE_MAX = 5
+
 const rounddownPow2 = (x: number): number => 2 ** (31 - Math.clz32(x))
 
 /** Models `zone_batchsize`: pages moved at once between the buddy and a CPU's lists. */
@@ -135,5 +139,12 @@ export function perCpuPages(zone: Zone, cpusOfNode: number, floatingHigh: boolea
   const batch = zoneBatchsize(zone.managed)
   const atLeast = (pages: number): number => Math.max(Math.floor(pages / Math.max(1, cpusOfNode)), batch << 2)
   const highMin = atLeast(zone.wmark[WMARK_LOW]!)
-  return new PerCpuPages(batch, highMin, floatingHigh ? atLeast(zone.managed >> 3) : highMin)
+  return new PerCpuPages(
+    zone,
+    batch,
+    highMin,
+    floatingHigh ? Math.max(highMin, atLeast(zone.managed >> 3)) : highMin,
+    floatingHigh,
+    floatingHigh ? batch << PCP_BATCH_SCALE_MAX : 0,
+  )
 }

@@ -4,35 +4,8 @@
  *
  * Invariant: `managed` = `free` + pages on the per-CPU lists + pages handed out.
  */
-import { MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_PAGES, type ZoneType } from './zone-types.js'
-
-/** Models `NR_PCP_LISTS`: 3 types for each order 0 to 3, then two lists of page-block size. */
-export const NR_PCP_LISTS = 14
-
-/** Models `struct per_cpu_pages`: pages one CPU keeps to itself. List index: `3 * order + type`. */
-export class PerCpuPages {
-  /** Pages on all lists together. */
-  count = 0
-  /** Pages from which a free gives some back; floats between the limits on kernels that let it. */
-  high: number
-  /** Doublings of the next order-0 refill (6.18). */
-  allocFactor = 0
-  /** Pages freed in a row, halved by each allocation (6.18); doublings of the next drain (6.1). */
-  freeCount = 0
-  /** Models `PCPF_PREV_FREE_HIGH_ORDER`: the last free was of order 1 to 3. */
-  prevFreeHighOrder = 0
-  /** First and last block per list, 0 when empty; links are `pages.next` and `pages.prev`. */
-  readonly head = new Int32Array(NR_PCP_LISTS)
-  readonly tail = new Int32Array(NR_PCP_LISTS)
-
-  constructor(
-    readonly batch: number,
-    readonly highMin: number,
-    readonly highMax: number,
-  ) {
-    this.high = highMin
-  }
-}
+import type { PerCpuPages } from './per-cpu-pages.js'
+import { MIGRATE_TYPES, NR_PAGE_ORDERS, type ZoneType } from './zone-types.js'
 
 /** Models `ZONE_BELOW_HIGH`: free pages fell below the high watermark. */
 export const ZONE_BELOW_HIGH = 1
@@ -58,11 +31,11 @@ export class Zone {
   readonly wmark = new Int32Array(4)
   /** Pages an allocation that could use a higher zone must leave here, by that zone. */
   readonly lowmemReserve = new Int32Array(3)
-  /** `wmark[HIGH] + lowmemReserve[zone]`: above it nothing else needs a look. */
-  readonly fastMark = new Int32Array(3)
+  /** The high watermark and the largest reserve: with more free pages than this nothing else needs a look. */
+  quickMark = 0
   /** By CPU number. */
-  pcp: PerCpuPages[] = []
-  /** Blocks handed out and taken back since boot, by order. */
+  pcp: readonly PerCpuPages[] = []
+  /** Blocks handed out and taken back since boot, by order; those of order 0 less what `pcp` still counts. */
   readonly allocs = new Float64Array(NR_PAGE_ORDERS)
   readonly frees = new Float64Array(NR_PAGE_ORDERS)
   /** Blocks from here although another node was preferred, and the mirror image on that node. */
@@ -82,6 +55,12 @@ export class Zone {
   ) {}
 }
 
+/** Sets a zone's flags; its per-CPU lists keep a copy. */
+export function setZoneFlags(zone: Zone, flags: number): void {
+  zone.flags = flags
+  for (const pcp of zone.pcp) pcp.zoneFlags = flags
+}
+
 /** Models `struct pglist_data`: a NUMA node. */
 export interface NumaNode {
   readonly id: number
@@ -89,6 +68,3 @@ export interface NumaNode {
   /** CPU numbers. */
   readonly cpus: readonly number[]
 }
-
-/** Models `pageblock_nr_pages`. */
-export { PAGEBLOCK_PAGES }
