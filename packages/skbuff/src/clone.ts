@@ -5,8 +5,10 @@
 import { assert, type Cpu, type Gfp } from '@netmem/base'
 import { kmemCacheAllocObj } from '@netmem/memory'
 import { NUMA_NO_NODE } from './alloc.js'
+import { consumedReason } from './drop-reason.js'
 import { skbOrphanFrags } from './expand.js'
 import { copyRareFields } from './header-fields.js'
+import { skbReleaseAll } from './release.js'
 import { SHINFO_DATAREF_WORD, SKBFL_ZEROCOPY_ENABLE, shinfoFlags } from './shared-info.js'
 import {
   SKB_CLONED,
@@ -58,6 +60,7 @@ export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   n.data = skb.data
   n.tail = skb.tail
   n.end = skb.end
+  n.headPage = skb.headPage
   n.len = skb.len
   n.dataLen = skb.dataLen
   n.truesize = skb.truesize
@@ -93,4 +96,13 @@ export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   n.cb11 = skb.cb11
   if ((flags & SKB_RARE_MASK) !== 0 || skb.refdst !== 0) copyRareFields(n, skb)
   return n
+}
+
+/**
+ * Models `skb_morph` (net/core/skbuff.c): `dst` gives up what it holds and becomes a clone of `src`, keeping its place.
+ * Neither may be queued.
+ */
+export function skbMorph(cpu: Cpu, dst: SkBuff, src: SkBuff): SkBuff {
+  skbReleaseAll(cpu, dst, consumedReason)
+  return skbCloneInto(dst, src, dst.flags & SKB_FCLONE_MASK)
 }
