@@ -2,11 +2,12 @@
  * Proofs for tests: that the books of every package balance at this moment, and that nothing is left when a
  * test is over. `quiesce` gives back what caches hold on to by design, so that the rest is a leak.
  */
-import { kmemCacheFreeObjBulk, leakReport, trackAllocations } from '@netmem/memory'
+import { leakReport, trackAllocations } from '@netmem/memory'
 import { auditMemory } from '@netmem/memory/testing'
 import { pageFragCacheDrain } from '@netmem/page-frag'
+import { napiSkbCacheResize } from '@netmem/skbuff'
+import { napiSkbCacheResize } from '@netmem/skbuff'
 import { auditSkbs } from '@netmem/skbuff/testing'
-import { auditSockets } from '@netmem/sockmem/testing'
 import { auditNetDevs } from '@netmem/virtual-nic/testing'
 import type { Kernel } from './kernel.js'
 
@@ -15,7 +16,6 @@ export function auditKernel(kernel: Kernel): void {
   auditMemory(kernel.mem)
   auditSkbs(kernel.skbs)
   auditNetDevs(kernel.devs)
-  auditSockets(kernel.socks)
 }
 
 /**
@@ -36,9 +36,7 @@ export function quiesce(kernel: Kernel): void {
   kernel.settle()
   const { skbs } = kernel
   for (const cpu of kernel.cpus) {
-    const nc = skbs.napi[cpu.id]!
-    kmemCacheFreeObjBulk(skbs.skbuffCache, cpu, nc.skbCount, nc.skbCache, 0, '')
-    nc.skbCount = 0
+    napiSkbCacheResize(skbs, cpu, 0)
     for (const frag of [skbs.fragCaches.napi[cpu.id]!, skbs.fragCaches.netdev[cpu.id]!]) pageFragCacheDrain(frag, cpu)
   }
 }

@@ -32,6 +32,8 @@ export class PageFragCache {
   order = 0
   /** Bytes in the chunk; 0 when the cache is empty. */
   size = 0
+  /** Ours: `size`, or 0 where a piece needs a second look (6.1 counts down; the reserves must be reported). */
+  fastSize = 0
   /** 6.18: where the next piece may start. 6.1: where the last piece began. */
   offset = 0
   /** References that the cache still holds. */
@@ -39,15 +41,20 @@ export class PageFragCache {
   /** The chunk came from the emergency reserves; such a chunk is never reused in place. */
   pfmemalloc = false
 
-  constructor(
-    readonly mem: Memory,
-    /** Models what the page's `_refcount` is: the frames' reference counts, kept here to save a load. */
-    readonly refcount: Int32Array,
-    /** Profile feature `pageFragCountsUp`: pieces are cut front to back. */
-    readonly countsUp: boolean,
-    /** The function that page events name. */
-    readonly site: string,
-  ) {}
+  declare readonly mem: Memory
+  /** The frames' reference counts (`struct page::_refcount`), kept here to save a load. */
+  declare readonly refcount: Int32Array
+  /** Profile feature `pageFragCountsUp`: pieces are cut front to back. */
+  declare readonly countsUp: boolean
+  /** The function that page events name. */
+  declare readonly site: string
+
+  constructor(mem: Memory, refcount: Int32Array, countsUp: boolean, site: string) {
+    this.mem = mem
+    this.refcount = refcount
+    this.countsUp = countsUp
+    this.site = site
+  }
 }
 
 /** @returns an empty cache; the first allocation takes its first chunk. */
@@ -183,6 +190,7 @@ export function pageFragCacheRefill(nc: PageFragCache, cpu: Cpu, gfp: Gfp): bool
   nc.order = order
   nc.size = PAGE_SIZE << order
   nc.pfmemalloc = pageIsPfmemalloc(mem, pfn)
+  nc.fastSize = nc.countsUp && !nc.pfmemalloc ? nc.size : 0
   nc.refcount[pfn] = nc.refcount[pfn]! + PAGE_FRAG_CACHE_MAX_SIZE
   nc.pagecntBias = FULL_BIAS
   nc.offset = nc.countsUp ? 0 : nc.size
@@ -204,6 +212,7 @@ export function pageFragCacheForget(nc: PageFragCache): void {
   nc.virt = NULL
   nc.order = 0
   nc.size = 0
+  nc.fastSize = 0
   nc.offset = 0
   nc.pagecntBias = 0
   nc.pfmemalloc = false

@@ -12,7 +12,7 @@ import {
   kmemCacheAllocObj,
   kmemCacheFreeObj,
 } from '@netmem/memory'
-import { buildSkbBody } from './birth.js'
+import { buildSkbBlock } from './birth.js'
 import type { Skbuffs } from './env.js'
 import { napiSkbCacheGet } from './napi-skb-cache.js'
 import { skbHeadAlign } from './sizes.js'
@@ -59,8 +59,7 @@ export function allocSkb(
     skb.fcloneRef = 1
     env.skbs[skb.twin]!.flags = SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT
   }
-  buildSkbBody(skb, data, bytes, born, cpu.id)
-  return skb
+  return buildSkbBlock(env, skb, data, bytes, born, cpu, 0, 0)
 }
 
 /** Models `alloc_skb_fclone` (include/linux/skbuff.h): a pair, for packets that will be cloned once. */

@@ -1,35 +1,47 @@
 /**
  * What every way of making an skb ends with: the fields that the kernel clears or sets, and a clear shared
- * info behind the data. Shaped for speed: see `bench/skb.bench.ts`, cases G1 and G2.
+ * info behind the data. Shaped for speed: see `bench/skb.bench.ts`, cases `skb.hot` and `skb.window1024`.
  */
-import type { Addr } from '@netmem/base'
-import { SHINFO_DATAREF_WORD } from './shared-info.js'
-import { SKB_HEADER_UNSET, type SkBuff } from './sk-buff.js'
+import { type Addr, assert, type Cpu, type Pfn } from '@netmem/base'
+import type { Skbuffs } from './env.js'
+import { SKB_HEAD_FRAG, SKB_HEADER_UNSET, type SkBuff } from './sk-buff.js'
 
 /**
  * Models `__finalize_skb_around`/`__build_skb_around` (net/core/skbuff.c) together with the clearing of
  * everything before `tail` that its callers do.
  *
- * @param bytes the whole block at `head`, shared info included.
- * @param flags the bits to be born with.
+ * @param room bytes of the block before the shared info. @param truesize of the block and a descriptor.
+ * @param flags the bits to be born with. @param headroom bytes to reserve at once.
+ * @param headPage of a page fragment, else 0.
  */
-export function buildSkbBody(skb: SkBuff, head: Addr, bytes: number, flags: number, cpuId: number): void {
-  const env = skb.env
-  const sizes = env.sizes
-  const end = ((head + bytes) | 0) - sizes.sharedInfoBytes
+export function buildSkbBody(
+  env: Skbuffs,
+  skb: SkBuff,
+  head: Addr,
+  room: number,
+  truesize: number,
+  flags: number,
+  headPage: Pfn,
+  cpu: Cpu,
+  headroom: number,
+  dev: number,
+): void {
+  const data = ((head + headroom) | 0) as Addr
+  const end = ((head + room) | 0) as Addr
   skb.flags = flags
   skb.users = 1
   skb.next = 0
   skb.head = head
-  skb.data = head
-  skb.tail = head
-  skb.end = (end | 0) as Addr
+  skb.data = data
+  skb.tail = data
+  skb.end = end
+  skb.headPage = headPage
   skb.len = 0
   skb.dataLen = 0
-  skb.truesize = bytes + sizes.headBytes
+  skb.truesize = truesize
   skb.destructor = 0
   skb.sk = 0
-  skb.dev = 0
+  skb.dev = dev
   skb.refdst = 0
   skb.protocol = 0
   skb.transportHeader = SKB_HEADER_UNSET
@@ -37,19 +49,31 @@ export function buildSkbBody(skb: SkBuff, head: Addr, bytes: number, flags: numb
   skb.queueMapping = 0
   skb.priority = 0
   skb.hash = 0
-  skb.allocCpu = cpuId
-  clearSharedInfo(env.i32, end >>> 2)
+  skb.allocCpu = cpu.id
+  if (__ASSERT__) assert((end & 7) === 0, 'skb_shared_info: not aligned')
+  // The shared info up to `dataref`, two words a store; of its hardware time stamps nothing is read before they
+  // are set. The smallest double there is has the bits of the integer 1.
+  const doubles = env.f64
+  const at = end >>> 3
+  doubles[at] = 0
+  doubles[at + 1] = 0
+  doubles[at + 3] = 0
+  doubles[at + 4] = Number.MIN_VALUE
 }
 
-/** Clears everything before `dataref` and sets that to 1; the fragments themselves are not cleared. */
-export function clearSharedInfo(words: Int32Array, at: number): void {
-  words[at] = 0
-  words[at + 1] = 0
-  words[at + 2] = 0
-  words[at + 3] = 0
-  words[at + 4] = 0
-  words[at + 5] = 0
-  words[at + 6] = 0
-  words[at + 7] = 0
-  words[at + SHINFO_DATAREF_WORD] = 1
+/** As `buildSkbBody` for a block of `bytes`, shared info included, that is not of the everyday kind. */
+export function buildSkbBlock(
+  env: Skbuffs,
+  skb: SkBuff,
+  head: Addr,
+  bytes: number,
+  flags: number,
+  cpu: Cpu,
+  headroom: number,
+  dev: number,
+): SkBuff {
+  const page = ((flags & SKB_HEAD_FRAG) !== 0 ? env.pageHead[head >>> 12]! : 0) as Pfn
+  const room = bytes - env.sharedInfoBytes
+  buildSkbBody(env, skb, head, room, bytes + env.headBytes, flags, page, cpu, headroom, dev)
+  return skb
 }

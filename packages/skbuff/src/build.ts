@@ -5,7 +5,7 @@
 import { type Addr, assert, type Cpu, type Pfn } from '@netmem/base'
 import { kmemCacheAllocObj, ksize, pageIsPfmemalloc } from '@netmem/memory'
 import { NUMA_NO_NODE } from './alloc.js'
-import { buildSkbBody } from './birth.js'
+import { buildSkbBlock } from './birth.js'
 import type { Skbuffs } from './env.js'
 import { napiSkbCacheGet } from './napi-skb-cache.js'
 import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
@@ -32,12 +32,12 @@ export function buildSkbAround(cpu: Cpu, skb: SkBuff, data: Addr, bytes: number)
   const env = skb.env
   if (bytes === 0) {
     env.trace.warn?.('__build_skb_around', 'Use slab_build_skb() instead')
-    buildSkbBody(skb, data, ksize(env.mem, data), 0, cpu.id)
+    buildSkbBlock(env, skb, data, ksize(env.mem, data), 0, cpu, 0, 0)
     return skb
   }
   if (__ASSERT__) assert(bytes > env.sizes.sharedInfoBytes, '__build_skb_around: no room for the shared info')
   const reserves = pageIsPfmemalloc(env.mem, (data >>> 12) as Pfn)
-  buildSkbBody(skb, data, bytes, reserves ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu.id)
+  buildSkbBlock(env, skb, data, bytes, reserves ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu, 0, 0)
   return skb
 }
 
@@ -46,6 +46,6 @@ export function slabBuildSkb(env: Skbuffs, cpu: Cpu, data: Addr): SkBuff | null 
   const obj = kmemCacheAllocObj(env.skbuffCache, cpu, env.gfpAtomic, NUMA_NO_NODE, 'slab_build_skb')
   if (obj < 0) return null
   const skb = env.headBodies[obj]!
-  buildSkbBody(skb, data, ksize(env.mem, data), 0, cpu.id)
+  buildSkbBlock(env, skb, data, ksize(env.mem, data), 0, cpu, 0, 0)
   return skb
 }

@@ -5,7 +5,7 @@
  * Conservation: every object of the head cache is free in the slab, in some CPU's napi cache, or held by
  * somebody (`users` ≥ 1); the same for pairs and small heads. `auditSkbs` proves it.
  */
-import type { Addr, Cpu, Gfp, KernelProfile, Trace } from '@netmem/base'
+import { type Addr, Cpu, type Gfp, type KernelProfile, type Trace } from '@netmem/base'
 import {
   type KmemCache,
   kmemCacheCreate,
@@ -18,7 +18,7 @@ import { FragCaches } from '@netmem/page-frag'
 import type { PagePools } from '@netmem/page-pool'
 import type { SkbDropReason } from './drop-reason.js'
 import { skbExtBytes } from './extensions.js'
-import { NapiAllocCache } from './napi-alloc-cache.js'
+import { NAPI_SKB_CACHE_SIZE, NapiAllocCache } from './napi-alloc-cache.js'
 import { SkbQueue } from './queue.js'
 import { checkSharedInfoLayout } from './shared-info.js'
 import { checkSkbSizes, type SkbSizes, skbSizes } from './sizes.js'
@@ -79,32 +79,44 @@ export interface SkbSites {
 
 /** One machine's skb subsystem. Hot members first. */
 export class Skbuffs {
-  /** The machine's memory as words and as bytes. */
-  readonly i32: Int32Array
-  readonly u8: Uint8Array
-  readonly refcount: Int32Array
-  readonly pageHead: Int32Array
-  readonly napi: readonly NapiAllocCache[]
+  /** The machine's memory as words, bytes and double words. */
+  declare readonly i32: Int32Array
+  declare readonly u8: Uint8Array
+  declare readonly f64: Float64Array
+  /** The sizes that every allocation asks for, from `sizes`; bytes. */
+  declare readonly sharedInfoBytes: number
+  declare readonly headBytes: number
+  declare readonly lineBytes: number
+  declare readonly rxSlabRoom: number
+  declare readonly rxPageRoom: number
+  /** `NET_SKB_PAD + NET_IP_ALIGN`. */
+  declare readonly napiPad: number
+  declare readonly refcount: Int32Array
+  declare readonly pageHead: Int32Array
+  declare readonly napi: readonly NapiAllocCache[]
+  /** The CPU that asked for its napi cache last, and that cache; see `thisCpuNapi`. */
+  declare lastCpu: Cpu
+  declare lastNapi: NapiAllocCache
   /** One object per slab object, by the slab's number. */
   readonly headBodies: SkBuff[] = []
   /** Pairs: `2 * obj` the original, `2 * obj + 1` its companion. */
   readonly fcloneBodies: SkBuff[] = []
   /** By id; `skbs[0]` is a filler that nobody may touch. */
   readonly skbs: SkBuff[] = []
-  readonly trace: Trace
-  readonly mem: Memory
-  readonly profile: KernelProfile
-  readonly sizes: SkbSizes
-  readonly fragCaches: FragCaches
-  readonly pagePools: PagePools | null
+  declare readonly trace: Trace
+  declare readonly mem: Memory
+  declare readonly profile: KernelProfile
+  declare readonly sizes: SkbSizes
+  declare readonly fragCaches: FragCaches
+  declare readonly pagePools: PagePools | null
   /** Models `net_hotdata.skbuff_cache`, "skbuff_head_cache". */
-  readonly skbuffCache: KmemCache
+  declare readonly skbuffCache: KmemCache
   /** Models `net_hotdata.skbuff_fclone_cache`, "skbuff_fclone_cache". */
-  readonly fcloneCache: KmemCache
+  declare readonly fcloneCache: KmemCache
   /** Models `net_hotdata.skb_small_head_cache`, "skbuff_small_head"; null where the kernel has none. */
-  readonly smallHeadCache: KmemCache | null
+  declare readonly smallHeadCache: KmemCache | null
   /** Models `skbuff_ext_cache`. */
-  readonly extCache: KmemCache
+  declare readonly extCache: KmemCache
   /** `tstamp` by id: doubles live here, not in the objects. */
   tstamps = new Float64Array(1024)
   readonly destructors: (SkbDestructor | null)[] = [null]
@@ -112,26 +124,28 @@ export class Skbuffs {
   edemuxDestructor = 0
   readonly ubufOps: (UbufOps | null)[] = [null]
   /** Models the completion queue of `softnet_data`, by CPU: skbs freed where nothing may be freed. */
-  readonly completionQueue: SkbQueue[]
+  declare readonly completionQueue: SkbQueue[]
   /** By CPU (6.1), by CPU × node (6.18). */
-  readonly deferNodes: readonly SkbDeferNode[][]
-  readonly slots: SkbSlots
-  readonly sysctl: { skbDeferMax(): number; maxSkbFrags(): number }
-  readonly sites: SkbSites
+  declare readonly deferNodes: readonly SkbDeferNode[][]
+  declare readonly slots: SkbSlots
+  declare readonly sysctl: { skbDeferMax(): number; maxSkbFrags(): number }
+  declare readonly sites: SkbSites
   /** Why the skbs of a purged queue went. */
-  readonly dropReasonPurge: SkbDropReason
+  declare readonly dropReasonPurge: SkbDropReason
   /** Reasons of skbs on completion queues, by id. */
   readonly irqReasons: SkbDropReason[] = []
+  /** Scratch for bulk calls of the napi cache: object numbers. */
+  readonly bulkObjs = new Int32Array(NAPI_SKB_CACHE_SIZE)
   /** Scratch of `kfree_skb_list_reason`, one per level of nesting. */
   readonly bulkBuffers: Int32Array[] = []
   /** Models `sk_memalloc_socks()`: some socket may use the reserves. */
   memallocSocks = false
   /** Models `KMALLOC_NOT_NORMAL_BITS`. */
-  readonly notNormal: number
+  declare readonly notNormal: number
   /** The mask of everything that softirq allocates: GFP_ATOMIC, with NOWARN where the kernel says so. */
-  readonly gfpAtomic: Gfp
+  declare readonly gfpAtomic: Gfp
   /** GFP_ATOMIC as it is, for heads that grow. */
-  readonly gfpPull: Gfp
+  declare readonly gfpPull: Gfp
   /** What the latest `kmallocReserve` reported as `pfmemalloc`. */
   reservesUsed = false
 
@@ -140,6 +154,7 @@ export class Skbuffs {
     this.mem = mem
     this.i32 = mem.i32
     this.u8 = mem.u8
+    this.f64 = new Float64Array(mem.buffer)
     this.refcount = mem.pages.refcount
     this.pageHead = mem.pages.head
     this.trace = p.trace
@@ -147,9 +162,17 @@ export class Skbuffs {
     checkSharedInfoLayout(profile)
     this.sizes = skbSizes(profile)
     checkSkbSizes(this.sizes)
+    this.sharedInfoBytes = this.sizes.sharedInfoBytes
+    this.headBytes = this.sizes.headBytes
+    this.lineBytes = this.sizes.lineBytes
+    this.rxSlabRoom = this.sizes.rxSlabRoom
+    this.rxPageRoom = this.sizes.rxPageRoom
+    this.napiPad = this.sizes.netSkbPad + this.sizes.netIpAlign
     this.fragCaches = new FragCaches(mem, p.cpus)
     this.pagePools = p.pagePools ?? null
     this.napi = this.fragCaches.napi.map((page, cpu) => new NapiAllocCache(page, cpu))
+    this.lastCpu = new Cpu(0, 0)
+    this.lastNapi = this.napi[0]!
     const { GFP_ATOMIC, NOWARN, RECLAIMABLE, DMA, ACCOUNT } = mem.gfp
     this.gfpAtomic = (profile.features.skbDeferLockless ? GFP_ATOMIC | NOWARN : GFP_ATOMIC) as Gfp
     this.gfpPull = GFP_ATOMIC

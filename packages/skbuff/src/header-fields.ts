@@ -14,6 +14,7 @@ import {
   SKB_PFMEMALLOC,
   SKB_PP_RECYCLE,
   SKB_RARE_MASK,
+  SKB_SHINFO_USED,
   type SkBuff,
 } from './sk-buff.js'
 
@@ -33,7 +34,15 @@ export function copyRareFields(n: SkBuff, skb: SkBuff): void {
 
 /** Models `__copy_skb_header`/`skb_copy_header` (net/core/skbuff.c): everything but data, owner and links. */
 export function skbCopyHeader(n: SkBuff, old: SkBuff): void {
-  const kept = SKB_CLONED | SKB_NOHDR | SKB_FCLONE_MASK | SKB_PEEKED | SKB_HEAD_FRAG | SKB_PFMEMALLOC | SKB_PP_RECYCLE
+  const kept =
+    SKB_CLONED |
+    SKB_NOHDR |
+    SKB_FCLONE_MASK |
+    SKB_PEEKED |
+    SKB_SHINFO_USED |
+    SKB_HEAD_FRAG |
+    SKB_PFMEMALLOC |
+    SKB_PP_RECYCLE
   n.flags = (n.flags & kept) | (old.flags & ~kept)
   n.dev = old.dev
   n.refdst = old.refdst

@@ -1,6 +1,7 @@
 /** What one CPU's softirq has at hand: a page to cut fragments from, and idle heads. */
 import { type Addr, assert } from '@netmem/base'
 import type { PageFragCache } from '@netmem/page-frag'
+import type { SkBuff } from './sk-buff.js'
 
 /** Models `NAPI_SKB_CACHE_SIZE`: a put that makes so many sends the upper half back. */
 export const NAPI_SKB_CACHE_SIZE = 64
@@ -13,16 +14,27 @@ assert(NAPI_SKB_CACHE_BULK < NAPI_SKB_CACHE_SIZE, 'a refill would overflow the c
 
 /** Models `struct napi_alloc_cache`: what one CPU's softirq has at hand. */
 export class NapiAllocCache {
-  /** Object numbers of idle heads; `[0, skbCount)`, the hottest last. */
-  readonly skbCache = new Int32Array(NAPI_SKB_CACHE_SIZE)
+  /** Idle heads in `[0, skbCount)`, the hottest last; what is above is left over. */
+  readonly skbCache: (SkBuff | null)[] = Array.from({ length: NAPI_SKB_CACHE_SIZE }, () => null)
   skbCount = 0
+  /** The sizes of the latest allocation: a driver asks for the same again and again. Length asked for, and for it */
+  sameLen = -1
+  /** bytes of the block, */
+  sameBytes = 0
+  /** bytes of it before the shared info, */
+  sameRoom = 0
+  /** and truesize. */
+  sameTruesize = 0
   /** Models `page_small` of 6.1: the page that is cut into slices of 1 KiB. */
   smallVirt = 0 as Addr
   smallOffset = 0
   smallPfmemalloc = false
 
-  constructor(
-    readonly page: PageFragCache,
-    readonly cpu: number,
-  ) {}
+  declare readonly page: PageFragCache
+  declare readonly cpu: number
+
+  constructor(page: PageFragCache, cpu: number) {
+    this.page = page
+    this.cpu = cpu
+  }
 }

@@ -5,7 +5,7 @@
 import { type Addr, type Cpu, NO_PFN, type Pfn } from '@netmem/base'
 import { allocPages, getPage, pageIsPfmemalloc, putPage } from '@netmem/memory'
 import { pageFragFree } from '@netmem/page-frag'
-import { buildSkbBody } from './birth.js'
+import { buildSkbBlock } from './birth.js'
 import type { Skbuffs } from './env.js'
 import type { NapiAllocCache } from './napi-alloc-cache.js'
 import { napiSkbCacheRefill } from './napi-skb-cache.js'
@@ -23,13 +23,9 @@ export function napiAllocSlice(env: Skbuffs, cpu: Cpu, dev: number, pad: number)
     pageFragFree(env.mem, cpu, head, '__napi_alloc_skb')
     return null
   }
-  const skb = env.headBodies[nc.skbCache[--nc.skbCount]!]!
-  buildSkbBody(skb, head, SLICE_BYTES, nc.smallPfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu.id)
-  const data = ((head + pad) | 0) as Addr
-  skb.data = data
-  skb.tail = data
-  skb.dev = dev
-  return skb
+  const skb = nc.skbCache[--nc.skbCount]!
+  const born = nc.smallPfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG
+  return buildSkbBlock(env, skb, head, SLICE_BYTES, born, cpu, pad, dev)
 }
 
 /**

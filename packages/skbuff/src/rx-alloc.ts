@@ -4,12 +4,14 @@
  */
 import { type Addr, type Cpu, type Gfp, inHardirq, irqsDisabled, NULL } from '@netmem/base'
 import { kmemCacheAllocObj } from '@netmem/memory'
-import { type PageFragCache, pageFragAllocAlign, pageFragAllocSlow, pageFragFree } from '@netmem/page-frag'
+import { pageFragAllocAlign, pageFragFree } from '@netmem/page-frag'
 import { allocSkb, NUMA_NO_NODE, SKB_ALLOC_NAPI, SKB_ALLOC_RX } from './alloc.js'
-import { buildSkbBody } from './birth.js'
+import { buildSkbBlock, buildSkbBody } from './birth.js'
 import type { Skbuffs } from './env.js'
-import { napiSkbCacheRefill } from './napi-skb-cache.js'
+import type { NapiAllocCache } from './napi-alloc-cache.js'
+import { napiSkbCacheGet, thisCpuNapi } from './napi-skb-cache.js'
 import { napiAllocSlice } from './napi-slices.js'
+import { skbHeadAlign } from './sizes.js'
 import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
 
 /**
@@ -20,35 +22,19 @@ import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
  * @returns an skb with that headroom, or null.
  */
 export function napiAllocSkb(env: Skbuffs, cpu: Cpu, dev: number, len: number): SkBuff | null {
-  const sizes = env.sizes
-  const pad = sizes.netSkbPad + sizes.netIpAlign
-  const room = len + pad
-  if (room <= sizes.rxSlabRoom || room > sizes.rxPageRoom) return napiAllocSkbSlab(env, cpu, dev, room, pad)
-  const bytes = ((room + sizes.lineBytes - 1) & -sizes.lineBytes) + sizes.sharedInfoBytes
-  const nc = env.napi[cpu.id]!
+  const nc = cpu === env.lastCpu ? env.lastNapi : thisCpuNapi(env, cpu)
   const frag = nc.page
-  // `pageFragAllocAlign` by hand: G1 pays for every call.
   const start = frag.offset
-  const next = start + bytes
-  let head: Addr
-  if (frag.countsUp && next <= frag.size) {
-    frag.pagecntBias--
-    frag.offset = next
-    head = ((frag.virt + start) | 0) as Addr
-  } else {
-    head = napiAllocHeadSlow(env, cpu, frag, bytes)
-    if (head === NULL) return null
-  }
-  if (nc.skbCount === 0 && napiSkbCacheRefill(env, cpu, nc) === 0) {
-    pageFragFree(env.mem, cpu, head, 'napi_alloc_skb')
-    return null
-  }
-  const skb = env.headBodies[nc.skbCache[--nc.skbCount]!]!
-  buildSkbBody(skb, head, bytes, frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu.id)
-  const data = ((head + pad) | 0) as Addr
-  skb.data = data
-  skb.tail = data
-  skb.dev = dev
+  const next = start + nc.sameBytes
+  const count = nc.skbCount
+  // The usual case by hand (see `skb.hot` in the benchmarks): the same length again, and both caches have one.
+  if (len !== nc.sameLen || next > frag.fastSize || count === 0) return napiAllocSkbSlow(env, cpu, nc, dev, len)
+  frag.pagecntBias--
+  frag.offset = next
+  nc.skbCount = count - 1
+  const skb = nc.skbCache[count - 1]!
+  const head = ((frag.virt + start) | 0) as Addr
+  buildSkbBody(env, skb, head, nc.sameRoom, nc.sameTruesize, SKB_HEAD_FRAG, frag.pfn, cpu, env.napiPad, dev)
   return skb
 }
 
@@ -84,8 +70,8 @@ export function netdevAllocSkb(
     return null
   }
   const skb = env.headBodies[obj]!
-  buildSkbBody(skb, head, bytes, frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG, cpu.id)
-  return finishRx(skb, pad, dev)
+  const born = frag.pfmemalloc === true ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG
+  return buildSkbBlock(env, skb, head, bytes, born, cpu, pad, dev)
 }
 
 /** Models `netdev_alloc_skb_ip_align`: `NET_IP_ALIGN` more headroom, which is 0 where unaligned access is cheap. */
@@ -102,17 +88,34 @@ export function netdevAllocSkbIpAlign(env: Skbuffs, cpu: Cpu, dev: number, len: 
 /** Models `dev_alloc_skb`: no device. */
 export const devAllocSkb = (env: Skbuffs, cpu: Cpu, len: number): SkBuff | null => netdevAllocSkb(env, cpu, 0, len)
 
-// Cold path: sizes outside the middle, and chunks that are used up.
+// Cold path: another length, sizes outside the middle, and caches that are used up.
 
-function napiAllocSkbSlab(env: Skbuffs, cpu: Cpu, dev: number, room: number, pad: number): SkBuff | null {
-  if (env.profile.features.napiFrag1kSlices && room <= env.sizes.rxSlabRoom) return napiAllocSlice(env, cpu, dev, pad)
-  const skb = allocSkb(env, cpu, room, env.gfpAtomic, SKB_ALLOC_RX | SKB_ALLOC_NAPI, NUMA_NO_NODE)
-  return skb === null ? null : finishRx(skb, pad, dev)
+function napiAllocSkbSlow(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, dev: number, len: number): SkBuff | null {
+  const pad = env.napiPad
+  const room = len + pad
+  if (room <= env.rxSlabRoom || room > env.rxPageRoom) return napiAllocSkbSlab(env, cpu, dev, room, pad)
+  const bytes = skbHeadAlign(env.sizes, room)
+  const frag = nc.page
+  const mask = (env.memallocSocks ? env.gfpAtomic | env.mem.gfp.MEMALLOC : env.gfpAtomic) as Gfp
+  const head = pageFragAllocAlign(frag, cpu, bytes, mask, 1)
+  if (head === NULL) return null
+  const skb = napiSkbCacheGet(env, cpu)
+  if (skb === null) {
+    pageFragFree(env.mem, cpu, head, 'napi_alloc_skb')
+    return null
+  }
+  nc.sameLen = len
+  nc.sameBytes = bytes
+  nc.sameRoom = bytes - env.sharedInfoBytes
+  nc.sameTruesize = bytes + env.headBytes
+  const born = frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG
+  return buildSkbBlock(env, skb, head, bytes, born, cpu, pad, dev)
 }
 
-function napiAllocHeadSlow(env: Skbuffs, cpu: Cpu, frag: PageFragCache, bytes: number): Addr {
-  const mask = (env.memallocSocks ? env.gfpAtomic | env.mem.gfp.MEMALLOC : env.gfpAtomic) as Gfp
-  return frag.countsUp ? pageFragAllocSlow(frag, cpu, bytes, mask, 1) : pageFragAllocAlign(frag, cpu, bytes, mask, 1)
+function napiAllocSkbSlab(env: Skbuffs, cpu: Cpu, dev: number, room: number, pad: number): SkBuff | null {
+  if (env.profile.features.napiFrag1kSlices && room <= env.rxSlabRoom) return napiAllocSlice(env, cpu, dev, pad)
+  const skb = allocSkb(env, cpu, room, env.gfpAtomic, SKB_ALLOC_RX | SKB_ALLOC_NAPI, NUMA_NO_NODE)
+  return skb === null ? null : finishRx(skb, pad, dev)
 }
 
 function finishRx(skb: SkBuff, pad: number, dev: number): SkBuff {

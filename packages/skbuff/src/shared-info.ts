@@ -9,7 +9,7 @@
  * The offsets are those of both built-in kernels; `skbInit` refuses a profile that has others.
  */
 import { type Addr, assert, type KernelProfile, type Pfn } from '@netmem/base'
-import type { SkBuff } from './sk-buff.js'
+import { SKB_SHINFO_USED, type SkBuff } from './sk-buff.js'
 
 // Word offsets from `end`.
 export const SHINFO_FLAGS_WORD = 0
@@ -70,11 +70,13 @@ export const skbShinfo = (skb: SkBuff): number => skb.end >>> 2
 
 export const shinfoFlags = (skb: SkBuff): number => skb.env.u8[skb.end >>> 0]!
 export const setShinfoFlags = (skb: SkBuff, flags: number): void => {
+  skb.flags |= SKB_SHINFO_USED
   skb.env.u8[skb.end >>> 0] = flags
 }
 export const nrFrags = (skb: SkBuff): number => skb.env.u8[(skb.end + 2) >>> 0]!
 export const setNrFrags = (skb: SkBuff, count: number): void => {
   if (__ASSERT__) assert(count >= 0 && count <= skb.env.sizes.maxFrags, 'more fragments than MAX_SKB_FRAGS')
+  skb.flags |= SKB_SHINFO_USED
   skb.env.u8[(skb.end + 2) >>> 0] = count
 }
 export const txFlags = (skb: SkBuff): number => skb.env.u8[(skb.end + 3) >>> 0]!
@@ -115,6 +117,7 @@ export const setTskey = (skb: SkBuff, key: number): void => {
 /** The fragment list: id of its first skb, 0 none. */
 export const fragList = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_FRAG_LIST_WORD]!
 export const setFragList = (skb: SkBuff, first: number): void => {
+  skb.flags |= SKB_SHINFO_USED
   skb.env.i32[(skb.end >>> 2) + SHINFO_FRAG_LIST_WORD] = first
 }
 /** Models `skb_has_frag_list`. */

@@ -10,7 +10,7 @@
  *   inner headers are undefined until set (the kernel's are zero; nobody may read them before they are set);
  * - `mark`, `tstamp`, `vlanTci` and extensions are valid when their flag says so, and their accessors read 0 otherwise.
  */
-import type { Addr } from '@netmem/base'
+import type { Addr, Pfn } from '@netmem/base'
 import type { Skbuffs } from './env.js'
 
 // The bits of `flags`. One word, so that birth, clone and the questions of release cost one access.
@@ -43,7 +43,11 @@ export const SKB_DST_PENDING_CONFIRM = 1 << 25
 export const SKB_UNREADABLE = 1 << 26
 export const SKB_DECRYPTED = 1 << 27
 export const SKB_REDIRECTED = 1 << 28
-export const SKB_OOO_OKAY = 1 << 29
+/**
+ * Ours: somebody has put something into the shared info that release must look at (fragments, a fragment list,
+ * zero-copy flags). Clear, a packet that was never cloned is known to be linear without touching its memory.
+ */
+export const SKB_SHINFO_USED = 1 << 29
 /** Members outside the copied core that a clone must take along. */
 export const SKB_RARE_MASK = SKB_HAS_EXTENSIONS | SKB_ENCAPSULATION | SKB_VLAN_PRESENT | SKB_HAS_MARK | SKB_HAS_TSTAMP
 
@@ -68,88 +72,148 @@ export const SKB_HEADER_UNSET = 0xffff
 
 /** Models `struct sk_buff` (include/linux/skbuff.h). Lengths and offsets in bytes; ids 0 mean none. */
 export class SkBuff {
-  /** Address of the slab object: what traces print, and what the slab takes back. */
-  addr: Addr
-  flags = 0
+  declare readonly env: Skbuffs
+  declare flags: number
   /** Models `skb->users`: 1 while the only holder frees it; 0 only while a sanitizing build has it free. */
-  users = 0
-  next = 0
-  head = 0 as Addr
-  data = 0 as Addr
-  tail = 0 as Addr
-  /** Address of the shared info. */
-  end = 0 as Addr
-  /** Linear bytes and `dataLen` together. */
-  len = 0
-  /** Bytes in fragments and in the fragment list. */
-  dataLen = 0
-  /** What this packet is charged for: its memory, not its bytes. */
-  truesize = 0
-  /** Number of a registered destructor, 0 none. */
-  destructor = 0
-  sk = 0
-  dev = 0
+  declare users: number
+  /** Head page of `head` while `SKB_HEAD_FRAG` says that this is a page fragment. */
+  declare headPage: Pfn
   /** Models `_skb_refdst`: id of the route that the packet holds, 0 none. */
-  refdst = 0
+  declare refdst: number
+  /** Number of a registered destructor, 0 none. */
+  declare destructor: number
+  declare head: Addr
+  declare data: Addr
+  declare tail: Addr
+  /** Address of the shared info. */
+  declare end: Addr
+  /** Linear bytes and `dataLen` together. */
+  declare len: number
+  /** Bytes in fragments and in the fragment list. */
+  declare dataLen: number
+  /** What this packet is charged for: its memory, not its bytes. */
+  declare truesize: number
+  declare next: number
+  declare sk: number
+  declare dev: number
   /** EtherType as a plain number. */
-  protocol = 0
-  transportHeader = SKB_HEADER_UNSET
-  macHeader = SKB_HEADER_UNSET
-  queueMapping = 0
-  priority = 0
-  hash = 0
-  allocCpu = 0
+  declare protocol: number
+  declare transportHeader: number
+  declare macHeader: number
+  declare queueMapping: number
+  declare priority: number
+  declare hash: number
+  declare allocCpu: number
+  /** The slab's number of the object: of its own, or of the pair. */
+  declare readonly obj: number
+  /** Index in `env.skbs`; never 0. */
+  declare readonly id: number
+  /** Id of the other half of an fclone pair, 0 for an ordinary head. */
+  declare readonly twin: number
+  /** Address of the slab object: what traces print. Changes only when its slab comes back at another place. */
+  declare addr: Addr
   // Undefined at birth from here on (see above).
-  prev = 0
-  networkHeader = 0
-  macLen = 0
-  hdrLen = 0
+  declare prev: number
+  declare networkHeader: number
+  declare macLen: number
+  declare hdrLen: number
   /** Models the union of `csum` and `csum_start`/`csum_offset`: valid for `CHECKSUM_COMPLETE`, signed 32 bit. */
-  csum = 0
+  declare csum: number
   /** Valid for `CHECKSUM_PARTIAL`: offset from `head`. */
-  csumStart = 0
+  declare csumStart: number
   /** Valid for `CHECKSUM_PARTIAL`: offset from `csumStart`. */
-  csumOffset = 0
+  declare csumOffset: number
   /** Models `dev_scratch`, which shares a word with `dev`: what a receive queue caches (UDP: the truesize). */
-  devScratch = 0
-  skbIif = 0
-  napiId = 0
-  cb0 = 0
-  cb1 = 0
-  cb2 = 0
-  cb3 = 0
-  cb4 = 0
-  cb5 = 0
-  cb6 = 0
-  cb7 = 0
-  cb8 = 0
-  cb9 = 0
-  cb10 = 0
-  cb11 = 0
-  innerTransportHeader = 0
-  innerNetworkHeader = 0
-  innerMacHeader = 0
-  innerProtocol = 0
-  vlanProto = 0
-  vlanTciValue = 0
-  markValue = 0
+  declare devScratch: number
+  declare skbIif: number
+  declare napiId: number
+  declare cb0: number
+  declare cb1: number
+  declare cb2: number
+  declare cb3: number
+  declare cb4: number
+  declare cb5: number
+  declare cb6: number
+  declare cb7: number
+  declare cb8: number
+  declare cb9: number
+  declare cb10: number
+  declare cb11: number
+  declare innerTransportHeader: number
+  declare innerNetworkHeader: number
+  declare innerMacHeader: number
+  declare innerProtocol: number
+  declare vlanProto: number
+  declare vlanTciValue: number
+  declare markValue: number
   /** Bits of the extensions in use, and the address of their block. */
-  activeExtensions = 0
-  extensions = 0 as Addr
+  declare activeExtensions: number
+  declare extensions: Addr
   /** Models `sk_buff_fclones.fclone_ref`, kept by the original of a pair. */
-  fcloneRef = 0
+  declare fcloneRef: number
 
-  constructor(
-    readonly env: Skbuffs,
-    /** Index in `env.skbs`; never 0. */
-    readonly id: number,
-    /** The slab's number of the object: of its own, or of the pair. */
-    readonly obj: number,
-    /** Id of the other half of an fclone pair, 0 for an ordinary head. */
-    readonly twin: number,
-    addr: Addr,
-  ) {
+  // One shape for ever: every field set once, in the order in which a life touches them (cache lines), and never
+  // `undefined` for an instant, which would make a small integer a field of any kind.
+  constructor(env: Skbuffs, id: number, obj: number, twin: number, addr: Addr) {
+    this.env = env
+    this.flags = 0
+    this.users = 0
+    this.headPage = 0 as Pfn
+    this.refdst = 0
+    this.destructor = 0
+    this.head = 0 as Addr
+    this.data = 0 as Addr
+    this.tail = 0 as Addr
+    this.end = 0 as Addr
+    this.len = 0
+    this.dataLen = 0
+    this.truesize = 0
+    this.next = 0
+    this.sk = 0
+    this.dev = 0
+    this.protocol = 0
+    this.transportHeader = SKB_HEADER_UNSET
+    this.macHeader = SKB_HEADER_UNSET
+    this.queueMapping = 0
+    this.priority = 0
+    this.hash = 0
+    this.allocCpu = 0
+    this.obj = obj
+    this.id = id
+    this.twin = twin
     this.addr = addr
+    this.prev = 0
+    this.networkHeader = 0
+    this.macLen = 0
+    this.hdrLen = 0
+    this.csum = 0
+    this.csumStart = 0
+    this.csumOffset = 0
+    this.devScratch = 0
+    this.skbIif = 0
+    this.napiId = 0
+    this.cb0 = 0
+    this.cb1 = 0
+    this.cb2 = 0
+    this.cb3 = 0
+    this.cb4 = 0
+    this.cb5 = 0
+    this.cb6 = 0
+    this.cb7 = 0
+    this.cb8 = 0
+    this.cb9 = 0
+    this.cb10 = 0
+    this.cb11 = 0
+    this.innerTransportHeader = 0
+    this.innerNetworkHeader = 0
+    this.innerMacHeader = 0
+    this.innerProtocol = 0
+    this.vlanProto = 0
+    this.vlanTciValue = 0
+    this.markValue = 0
+    this.activeExtensions = 0
+    this.extensions = 0 as Addr
+    this.fcloneRef = 0
   }
 
   // The kernel's bit fields, by their names.

@@ -35,7 +35,7 @@ export function heldSkbs(env: Skbuffs): SkBuff[] {
       () => `napi cache of CPU ${nc.cpu} holds ${nc.skbCount}`,
     )
     for (let i = 0; i < nc.skbCount; i++) {
-      const obj = nc.skbCache[i]!
+      const { obj } = nc.skbCache[i]!
       check(!idle.has(obj), () => `head object ${obj} is in the napi caches twice`)
       idle.add(obj)
     }

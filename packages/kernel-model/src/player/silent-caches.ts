@@ -4,8 +4,8 @@
  * which states it in its first `cache_state`.
  */
 import { assert, type Cpu } from '@netmem/base'
-import { kmemCacheAllocObjBulk, kmemCacheFreeObjBulk } from '@netmem/memory'
 import { type PageFragCache, pageFragAlloc, pageFragFree } from '@netmem/page-frag'
+import { napiSkbCacheResize } from '@netmem/skbuff'
 import type { Kernel } from '../kernel.js'
 import { isJsonObject, type Json, type JsonObject } from '../trace/json.js'
 
@@ -15,18 +15,6 @@ const PIECE_BYTES = 64
 /** @returns a page-frag cache as traces write it: null while it has no chunk. */
 export function pageFragState(nc: PageFragCache): Json {
   return nc.virt === 0 ? null : { order: nc.order, offset: nc.offset, bias: nc.pagecntBias }
-}
-
-/** Brings the CPU's cache of idle heads to exactly so many. */
-export function levelNapiSkbs(kernel: Kernel, cpu: Cpu, heads: number): void {
-  const { skbs } = kernel
-  const nc = skbs.napi[cpu.id]!
-  const missing = heads - nc.skbCount
-  if (missing > 0) {
-    const got = kmemCacheAllocObjBulk(skbs.skbuffCache, cpu, skbs.gfpAtomic, missing, nc.skbCache, nc.skbCount, '')
-    assert(got === missing, 'no memory for the heads that a trace begins with')
-  } else if (missing < 0) kmemCacheFreeObjBulk(skbs.skbuffCache, cpu, -missing, nc.skbCache, heads, '')
-  nc.skbCount = heads
 }
 
 /**
