@@ -6,7 +6,7 @@ import { assert, bug, type Cpu, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
 import { allocPagesNoFast } from './alloc-slow.js'
 import { freeOnePage } from './buddy.js'
 import type { Memory } from './memory.js'
-import { PG_HEAD, PG_PCP, PG_PFMEMALLOC, PG_RESERVED } from './pages.js'
+import { PG_HEAD, PG_LRU, PG_PCP, PG_PFMEMALLOC, PG_RESERVED } from './pages.js'
 import { orderToPindex, pcpAllowedOrder, pcpFreeCommit } from './pcp.js'
 import { COUNTER_FOLD, type PerCpuPages, pcpListPush } from './per-cpu-pages.js'
 import { prepByMask } from './prep-page.js'
@@ -166,7 +166,8 @@ function destroyCompound(mem: Memory, pfn: Pfn, order: number): void {
 function checkFree(mem: Memory, pfn: Pfn, order: number): void {
   const pages = mem.pages
   assert(pages.refcount[pfn] === 0, 'bad page state: freed with references')
-  assert((pages.flags[pfn]! & ~(PG_HEAD | PG_PFMEMALLOC)) === 0, 'bad page state: freed with flags set')
+  // The last reference takes a user page off its LRU list on the way here (`__page_cache_release`).
+  assert((pages.flags[pfn]! & ~(PG_HEAD | PG_PFMEMALLOC | PG_LRU)) === 0, 'bad page state: freed with flags set')
   assert((pages.flags[pfn]! & PG_RESERVED) === 0, 'bad page state: reserved page freed')
   assert(pages.pp[pfn] === 0, 'bad page state: page_pool leak')
   assert(pages.head[pfn] === pfn, 'bad page state: a tail page freed')

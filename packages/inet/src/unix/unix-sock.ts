@@ -149,8 +149,10 @@ export function unixUnbind(unix: UnixEnv, sk: Sock): void {
 }
 
 function namesOf(unix: UnixEnv, net: NetNs): Map<string, Sock> {
-  let names = unix.names.get(net)
-  if (names === undefined) unix.names.set(net, (names = new Map()))
+  const known = unix.names.get(net)
+  if (known !== undefined) return known
+  const names = new Map<string, Sock>()
+  unix.names.set(net, names)
   return names
 }
 
