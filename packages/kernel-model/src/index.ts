@@ -5,7 +5,7 @@ export { FdTable, type FileOperations, fput, O_NONBLOCK, OpenFile } from './file
 export { Kernel } from './kernel.js'
 // The same calls for those who prefer exceptions.
 export { Calls, KernelError, orThrow } from './kernel-error.js'
-export type { LinkConfig, TapParams, XdpAttachment } from './links.js'
+export type { LinkConfig, VethEnd, XdpAttachment } from './links.js'
 export { Net } from './net.js'
 export { buildFrame, type FrameTarget } from './player/frames.js'
 // Traces and scenarios.
@@ -46,6 +46,7 @@ export {
   type TraceStep,
 } from './trace/document.js'
 export type { Json, JsonObject } from './trace/json.js'
+export type { TapParams } from './tun-files.js'
 // Names as users type them.
 export {
   flagBits,

@@ -109,6 +109,16 @@ export class Kernel {
     return proto === undefined ? 0 : Math.max(0, protoMemoryAllocated(proto))
   }
 
+  /** @returns time-wait sockets of a namespace. */
+  timeWaitSockets(_net: Net): number {
+    return 0
+  }
+
+  /** Models getsockopt(TCP_INFO): the fields of `struct tcp_info` by name. */
+  tcpInfo(_process: Process, _fd: number): Readonly<Record<string, number>> {
+    return {}
+  }
+
   /** Lets virtual time pass: timers, interrupts and deferred work that are due run. */
   passTime(ns: number): void {
     this.clock.runUntil(this.clock.nowNs + ns)

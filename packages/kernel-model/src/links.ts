@@ -31,6 +31,7 @@ import { Net } from './net.js'
 import { packetInject } from './packet-inject.js'
 import { UnsupportedVerb } from './player/answer.js'
 import type { Process } from './process.js'
+import { TunFiles } from './tun-files.js'
 
 /** What `ip link set` and `ip addr add` would set of a device. */
 export interface LinkConfig {
@@ -59,13 +60,6 @@ const FEATURES: Readonly<Record<string, number>> = {
   rx: NETIF_F_RXCSUM,
 }
 
-/** What opening a queue of a TUN or TAP device asks for. */
-export interface TapParams {
-  readonly name: string
-  /** `IFF_*` names. */
-  readonly flags: readonly string[]
-}
-
 /** An XDP program that returns one verdict: `pass`, `drop`, `tx` or `aborted`. */
 export interface XdpAttachment {
   readonly action: string
@@ -83,7 +77,12 @@ const XDP_VERDICTS: Readonly<Record<string, number>> = {
 }
 
 export class Links {
-  constructor(private readonly kernel: Kernel) {}
+  /** TUN and TAP queues. */
+  readonly tun: TunFiles
+
+  constructor(private readonly kernel: Kernel) {
+    this.tun = new TunFiles(kernel)
+  }
 
   /** Models `unshare(CLONE_NEWNET)`: a namespace with a loopback device that is down. */
   netCreate(): Net {
@@ -153,30 +152,6 @@ export class Links {
 
   vethCreate(_a: VethEnd, _b: VethEnd): void {
     throw new UnsupportedVerb('veth is not built')
-  }
-
-  tapOpen(_process: Process, _params: TapParams): number {
-    throw new UnsupportedVerb('TUN/TAP is not built')
-  }
-
-  tapSetSndbuf(_process: Process, _fd: number, _bytes: number): number {
-    throw new UnsupportedVerb('TUN/TAP is not built')
-  }
-
-  tapSetVnetHdrSz(_process: Process, _fd: number, _bytes: number): number {
-    throw new UnsupportedVerb('TUN/TAP is not built')
-  }
-
-  tapSetQueue(_process: Process, _fd: number, _attach: boolean): number {
-    throw new UnsupportedVerb('TUN/TAP is not built')
-  }
-
-  tapWrite(_process: Process, _fd: number, _bytes: Uint8Array, _cuts: readonly number[] | null): number {
-    throw new UnsupportedVerb('TUN/TAP is not built')
-  }
-
-  tapRead(_process: Process, _fd: number, _bytes: number): number {
-    throw new UnsupportedVerb('TUN/TAP is not built')
   }
 
   /** Sends a frame out of a device as a raw packet socket would. @returns its length or a negative errno. */

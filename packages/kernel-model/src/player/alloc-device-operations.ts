@@ -78,7 +78,7 @@ export const allocDeviceOperations: Readonly<Record<string, Operation>> = {
     const flags = ['IFF_TAP', 'IFF_NO_PI', ...(mode === 'plain' ? [] : ['IFF_NAPI'])]
     if (mode === 'napi_frags') flags.push('IFF_NAPI_FRAGS')
     const { kernel, process } = world
-    const fd = kernel.links.tapOpen(process, { name: TAP.name, flags })
+    const fd = kernel.links.tun.open(process, { name: TAP.name, flags })
     if (fd < 0) return fd
     world.fds.set(op.id as string, fd)
     const dev = kernel.links.device(process.net, TAP.name)
@@ -90,14 +90,14 @@ export const allocDeviceOperations: Readonly<Record<string, Operation>> = {
     })
     kernel.links.setUp(dev, true)
     kernel.links.neighbour(dev, TAP_PEER.ip, TAP_PEER.mac)
-    if (op.sndbuf !== undefined) kernel.links.tapSetSndbuf(process, fd, op.sndbuf as number)
+    if (op.sndbuf !== undefined) kernel.links.tun.setSndbuf(process, fd, op.sndbuf as number)
     return 0
   },
 
   tap_write: (world, op) => {
     if (op.frame !== undefined) throw new UnsupportedVerb(`frame "${op.frame}"`)
     const frame = tapFrame(op.len as number, (op.port as number | undefined) ?? 5000)
-    return world.kernel.links.tapWrite(
+    return world.kernel.links.tun.write(
       world.process,
       world.fd(op.id as string),
       frame,
@@ -105,7 +105,7 @@ export const allocDeviceOperations: Readonly<Record<string, Operation>> = {
     )
   },
 
-  tap_read: (world, op) => world.kernel.links.tapRead(world.process, world.fd(op.id as string), op.len as number),
+  tap_read: (world, op) => world.kernel.links.tun.read(world.process, world.fd(op.id as string), op.len as number),
 
   xdp: (world, op) => {
     const net = world.net((op.ns as string | undefined) ?? 'a')

@@ -3,12 +3,13 @@
  * silent caches compared before and after.
  */
 import { errnoName } from '@netmem/base'
+import { napiSkbCacheResize } from '@netmem/skbuff'
 import type { Json, JsonObject } from '../trace/json.js'
 import { performOperation } from './alloc-operations.js'
 import { summarise } from './alloc-recorder.js'
 import type { Answer } from './answer.js'
 import type { VerbHandler, VerbHandlers } from './handlers.js'
-import { driveNapiFrag, levelNapiSkbs, pageFragState, type RecordedState, recordedState } from './silent-caches.js'
+import { driveNapiFrag, pageFragState, type RecordedState, recordedState } from './silent-caches.js'
 import type { PlayerWorld } from './world.js'
 
 /** The caches that allocate and free without a tracepoint, as a trace writes them. */
@@ -67,7 +68,7 @@ function levelOnce(world: PlayerWorld): void {
   const state = stateOf(world)
   if (state.level) return
   state.level = true
-  levelNapiSkbs(world.kernel, world.process.cpu, state.recorded.napiSkbs)
+  napiSkbCacheResize(world.kernel.skbs, world.process.cpu, state.recorded.napiSkbs)
 }
 
 const measured =
@@ -112,7 +113,7 @@ export const allocHandlers: VerbHandlers = {
   },
 
   cache_level: (world, args) => {
-    levelNapiSkbs(world.kernel, world.process.cpu, args.napi_skbs as number)
+    napiSkbCacheResize(world.kernel.skbs, world.process.cpu, args.napi_skbs as number)
     return { ret: 0 }
   },
 

@@ -5,7 +5,6 @@
  */
 import { assert, type Cpu } from '@netmem/base'
 import { type PageFragCache, pageFragAlloc, pageFragFree } from '@netmem/page-frag'
-import { napiSkbCacheResize } from '@netmem/skbuff'
 import type { Kernel } from '../kernel.js'
 import { isJsonObject, type Json, type JsonObject } from '../trace/json.js'
 

@@ -32,14 +32,14 @@ function openTap(world: PlayerWorld, args: JsonObject): Answer {
   const { kernel, process } = world
   const name = args.dev as string
   const flags = args.flags as readonly string[]
-  const fd = kernel.links.tapOpen(process, { name, flags })
+  const fd = kernel.links.tun.open(process, { name, flags })
   if (fd < 0) return ringZero(fd)
   const id = args.id as string
   world.fds.set(id, fd)
   const vnetHeaderBytes = (args.vnet_hdr_sz as number | undefined) ?? VNET_HEADER_BYTES
   world.extra.set(queueKey(id), { dev: name, flags, vnetHeaderBytes } satisfies TapQueue)
-  if (args.vnet_hdr_sz !== undefined) kernel.links.tapSetVnetHdrSz(process, fd, vnetHeaderBytes)
-  if (args.sndbuf !== undefined) kernel.links.tapSetSndbuf(process, fd, args.sndbuf as number)
+  if (args.vnet_hdr_sz !== undefined) kernel.links.tun.setVnetHdrSz(process, fd, vnetHeaderBytes)
+  if (args.sndbuf !== undefined) kernel.links.tun.setSndbuf(process, fd, args.sndbuf as number)
   // Another queue of a device that is configured already.
   if (world.devices.has(name)) return { ret: 0 }
   const ethernet = flags.includes('IFF_TAP')
@@ -94,7 +94,7 @@ function writeFrame(
   // The headers join the first buffer, which therefore grows by them.
   const cuts =
     iov === null || iov.length === 0 ? null : iov.map((length, i) => (i === 0 ? length + head.length : length))
-  return world.kernel.links.tapWrite(world.process, world.fd(id), bytes, cuts)
+  return world.kernel.links.tun.write(world.process, world.fd(id), bytes, cuts)
 }
 
 export const tapHandlers: VerbHandlers = {
@@ -113,16 +113,21 @@ export const tapHandlers: VerbHandlers = {
 
   tap_write_short: (world, args) =>
     ringAnswer(
-      world.kernel.links.tapWrite(world.process, world.fd(args.id as string), new Uint8Array(args.len as number), null),
+      world.kernel.links.tun.write(
+        world.process,
+        world.fd(args.id as string),
+        new Uint8Array(args.len as number),
+        null,
+      ),
     ),
 
   tap_read: (world, args) => {
     const size = (args.size as number | undefined) ?? 70000
-    return countedAnswer(args, () => world.kernel.links.tapRead(world.process, world.fd(args.id as string), size))
+    return countedAnswer(args, () => world.kernel.links.tun.read(world.process, world.fd(args.id as string), size))
   },
 
   tap_queue: (world, args) =>
-    ringZero(world.kernel.links.tapSetQueue(world.process, world.fd(args.id as string), Boolean(args.attach))),
+    ringZero(world.kernel.links.tun.setQueue(world.process, world.fd(args.id as string), Boolean(args.attach))),
 
   tap_close: (world, args) => {
     const id = args.id as string

@@ -12,12 +12,12 @@ const SETTINGS: Readonly<Record<string, number>> = {
   'Tcp.MaxConn': -1,
 }
 
-const valueOf = (net: Net, group: string, name: string): number =>
+const numberOf = (net: Net, group: string, name: string): number =>
   SETTINGS[`${group}.${name}`] ?? net.ns.mib[mibIndex(`${group}.${name}`)]!
 
 const twoLines = (net: Net, group: string): string => {
   const names = MIB_GROUPS[group] ?? []
-  return `${group}: ${names.join(' ')}\n${group}: ${names.map((name) => valueOf(net, group, name)).join(' ')}\n`
+  return `${group}: ${names.join(' ')}\n${group}: ${names.map((name) => numberOf(net, group, name)).join(' ')}\n`
 }
 
 /** Models `snmp_seq_show` (net/ipv4/proc.c). @returns the file's text. */
@@ -31,6 +31,6 @@ export const netstatSeqShow = (net: Net): string => ['TcpExt', 'IpExt'].map((gro
 export const snmp6SeqShow = (net: Net): string =>
   ['Ip6', 'Icmp6', 'Udp6', 'UdpLite6']
     .flatMap((group) =>
-      (MIB_GROUPS[group] ?? []).map((name) => `${`${group}${name}`.padEnd(32)}\t${valueOf(net, group, name)}\n`),
+      (MIB_GROUPS[group] ?? []).map((name) => `${`${group}${name}`.padEnd(32)}\t${numberOf(net, group, name)}\n`),
     )
     .join('')

@@ -26,7 +26,7 @@ export function tcpOrphanCount(proto: Proto | null): number {
 
 /** Models `frag_mem_limit` (include/net/inet_frag.h): bytes of truesize that wait to be put together. */
 export function fragMemLimit(kernel: Kernel, net: Net): number {
-  return kernel.inet.fragMemory(net.ns)
+  return kernel.inet.netOf(net.ns).frags.mem
 }
 
 /** Models `sockstat_seq_show` (net/ipv4/proc.c). @returns the file's text. */
@@ -36,25 +36,26 @@ export function sockstatSeqShow(kernel: Kernel, net: Net): string {
   const udp = protoOf(socks, 'UDP')
   return [
     `sockets: used ${net.ns.socketsInuse}`,
-    `TCP: inuse ${sockProtInuseGet(net, tcp)} orphan ${tcpOrphanCount(tcp)} tw ${inet.timeWaitCount(net.ns)} ` +
+    `TCP: inuse ${sockProtInuseGet(net, tcp)} orphan ${tcpOrphanCount(tcp)} tw ${kernel.timeWaitSockets(net)} ` +
       `alloc ${tcp?.socketsAllocated?.value ?? 0} mem ${protoMemoryPages(tcp)}`,
     `UDP: inuse ${sockProtInuseGet(net, udp)} mem ${protoMemoryPages(udp)}`,
     `UDPLITE: inuse ${sockProtInuseGet(net, protoOf(socks, 'UDP-Lite'))}`,
     `RAW: inuse ${sockProtInuseGet(net, protoOf(socks, 'RAW'))}`,
-    `FRAG: inuse ${inet.fragQueues(net.ns)} memory ${fragMemLimit(kernel, net)}`,
+    `FRAG: inuse ${inet.netOf(net.ns).frags.queues} memory ${fragMemLimit(kernel, net)}`,
     '',
   ].join('\n')
 }
 
 /** Models `sockstat6_seq_show` (net/ipv6/proc.c). @returns the file's text. */
 export function sockstat6SeqShow(kernel: Kernel, net: Net): string {
+  const { frags6 } = kernel.inet.netOf(net.ns)
   const inuse = (name: string): number => sockProtInuseGet(net, protoOf(kernel.socks, name))
   return [
     `TCP6: inuse ${inuse('TCPv6')}`,
     `UDP6: inuse ${inuse('UDPv6')}`,
     `UDPLITE6: inuse ${inuse('UDPLITEv6')}`,
     `RAW6: inuse ${inuse('RAWv6')}`,
-    'FRAG6: inuse 0 memory 0',
+    `FRAG6: inuse ${frags6.queues} memory ${frags6.mem}`,
     '',
   ].join('\n')
 }
