@@ -1,7 +1,7 @@
 /**
  * The debug facility: it watches every call of the DMA API and says what a driver did wrong, which on most machines
  * would go unnoticed until the driver meets hardware that minds. It never changes what a call does, except that an
- * unmap of something never mapped stops here instead of damaging the back end's books.
+ * unmap of something never mapped, or mapped with another function, stops here instead of damaging the back end's books.
  */
 
 import { DmaDebugEntries, type DmaDebugEntry, type DmaDebugRef, type DmaDebugType } from './debug-entries.js'
@@ -299,7 +299,7 @@ function checkUnmap(debug: DmaDebug, r: DmaDebugRef, phys: number, site: string)
       entry,
       `device driver frees DMA memory with different size ${here} [map size=${entry.bytes} bytes] [unmap size=${r.bytes} bytes]`,
     )
-  if (r.type !== entry.type)
+  if (r.type !== entry.type) {
     debug.report(
       'unmap-kind',
       dev,
@@ -307,7 +307,10 @@ function checkUnmap(debug: DmaDebug, r: DmaDebugRef, phys: number, site: string)
       entry,
       `device driver frees DMA memory with wrong function ${here} [size=${r.bytes} bytes] [mapped as ${entry.type}] [unmapped as ${r.type}]`,
     )
-  else if (entry.type === 'coherent' && phys !== entry.phys)
+    // What was taken with one function cannot be given back with another: it stays, and will show up as a leak.
+    return false
+  }
+  if (entry.type === 'coherent' && phys !== entry.phys)
     debug.report(
       'unmap-address',
       dev,

@@ -51,8 +51,11 @@ export class Device {
   minAlignMask = 0
   segBoundaryMask = DMA_BIT_MASK(32)
   maxSegBytes = 65536
-  /** Models `dev->dma_skip_sync`: syncs are no work until the first bounce. */
-  skipSync = false
+  /**
+   * Models `!dev->dma_skip_sync`: whether a sync can be any work. False for a device that snoops, until its first
+   * bounce; with the debug facility on, and on kernels without the flag (feature `dmaNeedSyncFlag`), always true.
+   */
+  needSync = true
   /** Models `dev->dma_iommu`: the IOMMU back end is called without a table. */
   dmaIommu = false
   dmaOps: DmaMapOps | null = null
@@ -103,16 +106,16 @@ function updateLimits(dev: Device): void {
 
 /** Models `dma_setup_need_sync` (kernel/dma/mapping.c): coherent devices skip syncs until they bounce. */
 export function setupNeedSync(dev: Device): void {
-  dev.skipSync = dev.env.profile.features.dmaNeedSyncFlag && dev.coherent
+  dev.needSync = !dev.env.profile.features.dmaNeedSyncFlag || !dev.coherent || dev.env.debug !== null
 }
 
 /** Models `dma_reset_need_sync`: the first bounce makes every later sync real, for ever. */
 export function dmaResetNeedSync(dev: Device): void {
-  dev.skipSync = false
+  dev.needSync = true
 }
 
-/** Models `dma_dev_need_sync`: with the debug facility on, every sync is looked at. */
-export const dmaDevNeedSync = (dev: Device): boolean => !dev.skipSync || dev.env.debug !== null
+/** Models `dma_dev_need_sync`. */
+export const dmaDevNeedSync = (dev: Device): boolean => dev.needSync
 
 /** Models `dma_supported`: a mask that cannot reach the lowest memory a driver might be given is refused. */
 export function dmaSupported(dev: Device, mask: number): boolean {

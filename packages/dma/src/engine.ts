@@ -9,7 +9,7 @@ import type { Device } from './device.js'
 import type { DmaFault } from './dma.js'
 import { IOMMU_READ, IOMMU_WRITE, pteIsStale, pteToPfn } from './iommu.js'
 import { memoryPage } from './noncoherent.js'
-import { isSwiotlbBuffer, swiotlbByteMapped } from './swiotlb.js'
+import { isSwiotlbBuffer, swiotlbRangeMapped } from './swiotlb.js'
 
 const FAULT_LOG_ENTRIES = 256
 
@@ -25,7 +25,11 @@ export function dmaEngineTranslate(dev: Device, dma: DmaAddr, bytes: number, wri
     if (pte === 0) return fault(dev, dma, bytes, write, 'unmapped')
     if ((pte & (write ? IOMMU_WRITE : IOMMU_READ)) === 0) return fault(dev, dma, bytes, write, 'protection')
     if (pteIsStale(pte)) dev.staleAccesses++
-    return pteToPfn(pte) * env.pageBytes + (dma % env.pageBytes)
+    const phys = pteToPfn(pte) * env.pageBytes + (dma % env.pageBytes)
+    // A stale translation may lead to slots that somebody else has by now: the hardware cannot tell.
+    if (!pteIsStale(pte) && isSwiotlbBuffer(dev, phys) && !swiotlbRangeMapped(dev, phys, bytes))
+      return fault(dev, dma, bytes, write, 'unmapped')
+    return phys
   }
   if (dma < 0 || dma + bytes > env.mem.bytes) return fault(dev, dma, bytes, write, 'memory')
   const pfn = Math.floor(dma / env.pageBytes)
@@ -33,7 +37,8 @@ export function dmaEngineTranslate(dev: Device, dma: DmaAddr, bytes: number, wri
     const other = (write ? dev.readable : dev.writable)[pfn] !== 0
     return fault(dev, dma, bytes, write, other ? 'protection' : 'unmapped')
   }
-  if (isSwiotlbBuffer(dev, dma) && !swiotlbByteMapped(dev, dma)) return fault(dev, dma, bytes, write, 'unmapped')
+  if (isSwiotlbBuffer(dev, dma) && !swiotlbRangeMapped(dev, dma, bytes))
+    return fault(dev, dma, bytes, write, 'unmapped')
   return dma
 }
 

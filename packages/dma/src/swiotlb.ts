@@ -251,10 +251,10 @@ export function swiotlbUsage(env: Dma): { io_tlb_nslabs: number; io_tlb_used: nu
   }
 }
 
-/** @returns whether the device may touch that byte of the pool: it lies inside a live mapping. */
-export function swiotlbByteMapped(dev: Device, phys: number): boolean {
+/** @returns whether the device may touch those bytes of the pool: they lie inside one live mapping. */
+export function swiotlbRangeMapped(dev: Device, phys: number, bytes: number): boolean {
   const { slots } = dev.ioTlb!
   const slot = (phys - slots.start) >> IO_TLB_SHIFT
   const offset = phys & (IO_TLB_SIZE - 1)
-  return offset >= slots.padBytes[slot]! && offset < slots.allocBytes[slot]!
+  return offset >= slots.padBytes[slot]! && offset + bytes <= slots.allocBytes[slot]!
 }
