@@ -69,8 +69,16 @@ export const kzalloc = (mem: Memory, cpu: Cpu, size: number, gfp: number, site: 
   kmallocNode(mem, cpu, size, gfp | mem.gfp.ZERO, -1, site)
 
 /** Models `kmalloc_node` (`__do_kmalloc_node`). @param node NUMA node, -1 for any. */
-export function kmallocNode(mem: Memory, cpu: Cpu, size: number, gfp: number, node: number, site: string): Addr {
-  if (size > KMALLOC_MAX_CACHE_SIZE) return kmallocLarge(mem, cpu, size, gfp, node, site)
+export function kmallocNode(
+  mem: Memory,
+  cpu: Cpu,
+  size: number,
+  gfp: number,
+  node: number,
+  site: string,
+  pageSite = site,
+): Addr {
+  if (size > KMALLOC_MAX_CACHE_SIZE) return kmallocLarge(mem, cpu, size, gfp, node, site, pageSite)
   if (size === 0) return ZERO_SIZE_PTR
   const cache = kmallocSlab(mem, size, gfp)
   const core = cache.core
@@ -90,11 +98,19 @@ export function kmallocNode(mem: Memory, cpu: Cpu, size: number, gfp: number, no
   return addr
 }
 
-/** Models `__kmalloc_large_node`: whole pages as one compound page. */
-function kmallocLarge(mem: Memory, cpu: Cpu, size: number, gfp: number, node: number, site: string): Addr {
+/** Models `__kmalloc_large_node`: whole pages as one compound page. @param pageSite what the page event names. */
+function kmallocLarge(
+  mem: Memory,
+  cpu: Cpu,
+  size: number,
+  gfp: number,
+  node: number,
+  site: string,
+  pageSite: string,
+): Addr {
   if (mem.fault?.shouldFail('kmalloc', size, gfp, site)) return NULL
   const order = getOrder(size)
-  const pfn = allocPages(mem, cpu, gfp | mem.gfp.COMP, order, node, '___kmalloc_large_node')
+  const pfn = allocPages(mem, cpu, gfp | mem.gfp.COMP, order, node, pageSite)
   const addr = (pfn << 12) as Addr
   if (pfn !== NO_PFN) mem.pages.flags[pfn]! |= PG_LARGE_KMALLOC
   if (mem.trace.kmalloc !== null)
@@ -118,7 +134,7 @@ export function kfree(mem: Memory, cpu: Cpu, addr: Addr, site: string): void {
   if (mem.trace.kfree !== null) mem.trace.kfree(cpu, site, addr)
   const word = mem.pages.slab[addr >>> 12]!
   if (word === 0) {
-    freeLargeKmalloc(mem, cpu, addr)
+    freeLargeKmalloc(mem, cpu, addr, site)
     return
   }
   const core = mem.slabCores[slabWordCache(word)]!
@@ -127,13 +143,13 @@ export function kfree(mem: Memory, cpu: Cpu, addr: Addr, site: string): void {
 }
 
 /** Models `free_large_kmalloc`. */
-function freeLargeKmalloc(mem: Memory, cpu: Cpu, addr: Addr): void {
+function freeLargeKmalloc(mem: Memory, cpu: Cpu, addr: Addr, site: string): void {
   const pfn = mem.pages.head[addr >>> 12]! as Pfn
   if ((mem.pages.flags[pfn]! & PG_LARGE_KMALLOC) === 0)
     bug(`kfree: 0x${(addr >>> 0).toString(16)} is no kmalloc memory`)
   if (__ASSERT__) assert(addr === pfn << 12, 'kfree: not the start of the block')
   mem.pages.flags[pfn]! &= ~PG_LARGE_KMALLOC
-  freePages(mem, cpu, pfn, mem.pages.order[pfn]!, 'free_large_kmalloc')
+  freePages(mem, cpu, pfn, mem.pages.order[pfn]!, site)
 }
 
 /** Models `ksize`: bytes that the block at `addr` really has. */

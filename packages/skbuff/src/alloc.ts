@@ -101,10 +101,10 @@ export function kmallocReserve(env: Skbuffs, cpu: Cpu, bytes: number, mask: numb
   const data =
     small !== null
       ? kmemCacheAllocNode(small, cpu, first, node, 'kmalloc_reserve')
-      : kmallocNode(mem, cpu, bytes, first, node, site)
+      : kmallocNode(mem, cpu, bytes, first, node, site, 'kmalloc_reserve')
   if (data !== NULL || !gfpPfmemallocAllowed(mem, cpu, mask)) return data
   env.reservesUsed = true
   return small !== null
     ? kmemCacheAllocNode(small, cpu, mask as Gfp, node, 'kmalloc_reserve')
-    : kmallocNode(mem, cpu, bytes, mask as Gfp, node, site)
+    : kmallocNode(mem, cpu, bytes, mask as Gfp, node, site, 'kmalloc_reserve')
 }

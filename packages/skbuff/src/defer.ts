@@ -3,7 +3,7 @@
  * instead of being freed here; and what may not be freed in a hard interrupt waits for the transmit softirq.
  */
 import type { Cpu } from '@netmem/base'
-import type { SkbDropReason } from './drop-reason.js'
+import { consumedReason, type SkbDropReason } from './drop-reason.js'
 import type { Skbuffs } from './env.js'
 import { napiConsumeSkb, napiKfreeSkb } from './free.js'
 import { skbDequeue } from './queue.js'
@@ -83,7 +83,7 @@ export function kfreeSkbNapiCache(cpu: Cpu, skb: SkBuff, location: string): void
     return
   }
   cpu.bhDisabled++
-  napiKfreeSkb(cpu, skb, 'NOT_SPECIFIED')
+  napiKfreeSkb(cpu, skb, consumedReason)
   cpu.bhDisabled--
 }
 

@@ -21,6 +21,15 @@ export type AllocEvent = { ev: string; [field: string]: Json }
 
 const KMALLOC_LARGE = 8192
 
+/**
+ * Caches that share their slabs with another of the same purpose: the tracepoint prints one name for both, and
+ * nothing else in the event tells them apart.
+ */
+const RECORDED_NAMES: Readonly<Record<string, string>> = { 'UNIX-STREAM': 'UNIX' }
+
+/** Two unix caches are one merged cache; whoever recorded could not tell them apart and wrote the first one's name. */
+const recordedName = (cache: string): string => (cache === 'UNIX-STREAM' ? 'UNIX' : cache)
+
 /** @returns the name of the kmalloc cache whose objects have so many bytes. */
 const bucketName = (bytes: number, accounted: boolean): string => {
   if (bytes > KMALLOC_LARGE) return 'kmalloc-large'
@@ -138,9 +147,10 @@ export class AllocRecorder {
 
   private handlers(): Partial<TraceEvents> {
     return {
-      kmemCacheAlloc: (cpu, site, addr, cache, req, alloc, gfp, _node, accounted) => {
+      kmemCacheAlloc: (cpu, site, addr, asked, req, alloc, gfp, _node, accounted) => {
+        const cache = RECORDED_NAMES[asked] ?? asked
         if (!this.recording || !(NETWORK_CACHES.has(cache) || NETWORK_SITES.has(site))) return
-        this.allocated(cpu, 'kmem_cache_alloc', cache, site, addr, req, alloc, gfp, accounted)
+        this.allocated(cpu, 'kmem_cache_alloc', recordedName(cache), site, addr, req, alloc, gfp, accounted)
       },
       kmalloc: (cpu, site, addr, req, alloc, gfp, _node, accounted) => {
         if (!this.recording || !NETWORK_SITES.has(site)) return
@@ -148,7 +158,7 @@ export class AllocRecorder {
       },
       kmemCacheFree: (cpu, site, addr, cache) => {
         if (!this.recording) return
-        if (NETWORK_CACHES.has(cache) || NETWORK_SITES.has(site)) this.freed(cpu, 'kmem_cache_free', site, addr, cache)
+        if (NETWORK_CACHES.has(cache) || NETWORK_SITES.has(site)) this.freed(cpu, 'kmem_cache_free', site, addr, recordedName(cache))
         else this.labels.delete(addr)
       },
       kfree: (cpu, site, addr) => {
