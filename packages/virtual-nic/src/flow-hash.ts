@@ -28,11 +28,12 @@ const mix = (h: number, word: number): number => {
   return Math.imul(x ^ (x >>> 13), 0xc2b2ae35) ^ (x >>> 16)
 }
 
-/** Models `__skb_get_hash` with the parts of the flow dissector that IP packets need. `data` is the network header. */
+/** Models `__skb_get_hash` with the parts of the flow dissector that IP packets need, from the network header on. */
 function flowHash(env: NetDevs, skb: SkBuff): number {
   const dv = env.mem.dv
-  const at = skb.data >>> 0
-  const have = skbHeadlen(skb)
+  const offset = (skb.head + skb.networkHeader - skb.data) | 0
+  const at = (skb.data + offset) >>> 0
+  const have = skbHeadlen(skb) - offset
   let h = mix(env.seed | 0, skb.protocol)
   if (skb.protocol === ETH_P_IP && have >= 20) {
     h = mix(mix(h, dv.getInt32(at + 12)), dv.getInt32(at + 16))
@@ -50,6 +51,31 @@ function flowHash(env: NetDevs, skb: SkBuff): number {
     if ((proto === IPPROTO_TCP || proto === IPPROTO_UDP) && have >= 44) h = mix(h, dv.getInt32(at + 40))
   }
   return h === 0 ? 1 : h
+}
+
+/**
+ * Models `__skb_get_hash_symmetric`: the same number for both directions of a flow.
+ *
+ * @returns a signed 32-bit number.
+ */
+export function skbGetHashSymmetric(env: NetDevs, skb: SkBuff): number {
+  const { dv } = env.mem
+  const offset = (skb.head + skb.networkHeader - skb.data) | 0
+  const at = (skb.data + offset) >>> 0
+  const have = skbHeadlen(skb) - offset
+  let h = mix(env.seed | 0, skb.protocol)
+  if (skb.protocol === ETH_P_IP && have >= 20) {
+    const proto = dv.getUint8(at + 9)
+    const ihl = (dv.getUint8(at) & 15) * 4
+    h = mix(h, dv.getInt32(at + 12) ^ dv.getInt32(at + 16))
+    h = mix(h, proto)
+    if ((proto === IPPROTO_TCP || proto === IPPROTO_UDP) && have >= ihl + 4)
+      h = mix(h, dv.getUint16(at + ihl) ^ dv.getUint16(at + ihl + 2))
+  } else if (skb.protocol === ETH_P_IPV6 && have >= 40) {
+    for (let i = 8; i < 24; i += 4) h = mix(h, dv.getInt32(at + i) ^ dv.getInt32(at + i + 16))
+    if (have >= 44) h = mix(h, dv.getUint16(at + 40) ^ dv.getUint16(at + 42))
+  }
+  return h
 }
 
 /** Models `reciprocal_scale`: maps a 32-bit hash onto `[0, n)` by multiplication. */

@@ -105,8 +105,16 @@ export function groNormalList(cpu: Cpu, napi: NapiStruct): void {
   netifReceiveSkbList(napi.env, cpu, first)
 }
 
-/** Models `dev_gro_receive` (net/core/gro.c). @returns one of `GRO_*`; the skb is the caller's for `GRO_NORMAL`. */
-function devGroReceive(cpu: Cpu, napi: NapiStruct, skb: SkBuff, dev: NetDevice, offload: PacketOffload): number {
+/** Models `dev_gro_receive` (net/core/gro.c). @param known the packet's offload, looked up. @returns one of `GRO_*`; the skb is the caller's for `GRO_NORMAL`. */
+export function devGroReceive(
+  cpu: Cpu,
+  napi: NapiStruct,
+  skb: SkBuff,
+  dev: NetDevice,
+  known: PacketOffload | null = null,
+): number {
+  const offload = known ?? findOffload(napi.env, skb.protocol)
+  if (offload === null) return GRO_NORMAL
   const env = napi.env
   const bucket = skb.hash & (GRO_HASH_BUCKETS - 1)
   groListPrepare(env, napi, bucket, skb, dev)

@@ -18,9 +18,14 @@ export {
 // Drivers.
 export { loopbackCreate } from './drivers/loopback.js'
 export { PpNic, type PpNicParams, ppNicCreate, ppNicDestroy } from './drivers/pp-nic.js'
+export * from './drivers/tun.js'
+export * from './drivers/tun-file.js'
+export { tunGetUser } from './drivers/tun-rx.js'
+export { type VethEndParams, vethCreate } from './drivers/veth.js'
 export { ETH_HLEN, ETH_MAX_MTU, ETH_ZLEN, ethHeaderWrite, ethTypeTrans } from './eth.js'
 export * from './features.js'
 export { skbGetHash } from './flow-hash.js'
+export { devForwardSkb, skbScrubPacket } from './forward.js'
 export {
   GRO_CONSUMED,
   GRO_HELD,
@@ -44,6 +49,7 @@ export {
   netifNapiAdd,
   netifNapiDel,
 } from './napi.js'
+export { napiFreeFrags, napiGetFrags, napiGroFrags } from './napi-frags.js'
 // NAPI and GRO.
 export type { NapiPoll } from './napi-struct.js'
 export {

@@ -10,6 +10,7 @@ import type { Memory } from '@netmem/memory'
 import type { PagePool, PagePools } from '@netmem/page-pool'
 import type { SkBuff, Skbuffs } from '@netmem/skbuff'
 import { NETIF_F_GRO_FRAGLIST, NETIF_F_GRO_UDP_FWD } from './features.js'
+import { inetOffloadInit } from './inet-offload.js'
 import { napiThreadedPoll, napiWatchdog } from './napi.js'
 import type { NapiStruct } from './napi-struct.js'
 import type { NetDevice } from './net-device.js'
@@ -48,6 +49,8 @@ export interface NetDevSysctl {
   /** `net.core.flow_limit_table_len` and `net.core.flow_limit_cpu_bitmap`. */
   flowLimitTableLen: number
   flowLimitCpuBitmap: number
+  /** `net.core.high_order_alloc_disable`. */
+  highOrderAllocDisable: boolean
 }
 
 /** What one packet costs the modelled CPU, in virtual nanoseconds. All zero: work takes no virtual time. */
@@ -134,6 +137,8 @@ export class NetDevs {
   /** The driver's last answer (`devHardStartXmit`). */
   xmitRc = 0
   readonly xdpFrames = new XdpFramePool()
+  /** Models `MAX_HEADER`: the largest link header that the kernel was built for, bytes. */
+  readonly maxHeader: number
   /** Bytes of `struct xdp_frame`. */
   readonly xdpFrameBytes: number
   /** Models `system_page_pool`: the pool of a CPU for packets without a better one; null where there is none. */
@@ -170,6 +175,7 @@ export class NetDevs {
       busyRead: number('net.core.busy_read', 0),
       flowLimitTableLen: number('net.core.flow_limit_table_len', 4096),
       flowLimitCpuBitmap: 0,
+      highOrderAllocDisable: false,
     }
     for (let i = 0; i < PTYPE_HASH_SIZE; i++) this.ptypeBase.push([])
     for (let i = 0; i < NR_SOFTIRQS; i++) this.softirqVec.push(null)
@@ -180,6 +186,7 @@ export class NetDevs {
       this.softnet.push(new SoftnetData(this, cpu))
     }
     for (const sd of this.softnet) sd.backlog = backlogNapi(this)
+    this.maxHeader = p.profile.derived.MAX_HEADER ?? 64
     this.xdpFrameBytes = p.profile.structs.xdp_frame?.size ?? 40
     this.slots = { skWmemAdd: () => {}, sockWfree: -1, tcpWfree: -1, udpGroLookup: () => 0 }
     this.timers = {
@@ -219,4 +226,8 @@ export class NetDevs {
 }
 
 /** Models `net_dev_init` (net/core/dev.c). */
-export const netDevInit = (params: NetDevsParams): NetDevs => new NetDevs(params)
+export function netDevInit(params: NetDevsParams): NetDevs {
+  const env = new NetDevs(params)
+  inetOffloadInit(env)
+  return env
+}

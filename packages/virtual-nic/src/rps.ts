@@ -16,9 +16,7 @@ import type { NetDevs } from './net-devs.js'
 export function netdevSetRpsMap(dev: NetDevice, queue: number, cpus: readonly number[]): void {
   for (const cpu of cpus) if (dev.env.cpus[cpu] === undefined) throw new RangeError(`rps_cpus: there is no CPU ${cpu}`)
   dev.rpsMaps[queue] = cpus.length === 0 ? null : Int32Array.from(cpus)
-  dev.env.rpsNeeded = dev.env.devices.some(
-    (d) => d !== null && d.rpsMaps.some((map) => map !== null && map !== undefined),
-  )
+  dev.env.rpsNeeded = dev.env.devices.some((d) => d?.rpsMaps.some((map) => map !== null) === true)
 }
 
 /** Models `get_rps_cpu` (net/core/dev.c). @returns the CPU to steer to, or -1: process it here. */
@@ -26,5 +24,6 @@ export function getRpsCpu(env: NetDevs, skb: SkBuff): number {
   const dev = env.devices[skb.dev]!
   const map = dev.rpsMaps[skb.queueMapping === 0 ? 0 : skb.queueMapping - 1]
   if (map === null || map === undefined) return -1
+  skb.networkHeader = (skb.data - skb.head) | 0
   return map[reciprocalScale(skbGetHash(env, skb), map.length)]!
 }

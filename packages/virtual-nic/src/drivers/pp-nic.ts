@@ -236,6 +236,8 @@ function ppNicCleanRx(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue, b
   const pool = ring.pool!
   const needSync = dmaDevNeedSync(nic.hw.device)
   const plain = nic.prog === null && nic.headerSplit === 0
+  // Models skb_record_rx_queue, which only devices with several queues need.
+  const recordQueue = nic.queues.length > 1 ? queue.index + 1 : 0
   const rxFlags = dev.features & (NETIF_F_RXCSUM | NETIF_F_RXHASH)
   let at = ring.nextToClean
   let work = 0
@@ -262,7 +264,7 @@ function ppNicCleanRx(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue, b
       skb.data = (skb.data + headroom) as Addr
       skb.tail = (skb.data + len) as Addr
       skb.len = len
-      skb.queueMapping = queue.index + 1
+      if (recordQueue !== 0) skb.queueMapping = recordQueue
       ethTypeTrans(skb, dev)
       if (rxFlags !== 0) rxOffloads(skb, i32[d]!, status, rxFlags)
       bytes += len
@@ -395,7 +397,7 @@ function rxSlow(
   }
   ring.partial = 0
   const bytes = skb.len
-  skb.queueMapping = queue.index + 1
+  if (nic.queues.length > 1) skb.queueMapping = queue.index + 1
   ethTypeTrans(skb, dev)
   rxOffloads(skb, hash, status, dev.features & (NETIF_F_RXCSUM | NETIF_F_RXHASH))
   if ((status & RXD_VLAN) !== 0) {
