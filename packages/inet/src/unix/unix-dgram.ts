@@ -106,9 +106,9 @@ export function unixDgramRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, flag
   const off: PeekOffset = { offset: (flags & MSG_PEEK) !== 0 ? sk.peekOff : -1 }
   const skb = skbRecvDatagram(sk, flags, off)
   if (skb === null) {
-    const err = sk.env.lastError
-    // The end of a sequenced connection reads as 0; a datagram socket shut for reading says so too.
-    return err
+    // Only a sequenced connection that is shut for reading ends; a datagram socket just has nothing for now.
+    const ended = sk.env.lastError === 0
+    return ended && sk.type !== SOCK_SEQPACKET ? -ERRNO.EAGAIN : sk.env.lastError
   }
   const skip = Math.max(0, off.offset)
   const there = skb.len - skip
