@@ -1,8 +1,8 @@
 /**
- * Benchmarks of the allocators. `setup` makes a machine, `run(n)` does n operations and returns a checksum of
+ * Benchmarks of the allocators. A case makes a machine, its `run(n)` does n operations and returns a checksum of
  * its work; one operation is one allocation with its free (per object for bulk cases).
  */
-import { Cpu, kernelProfile, Trace } from '@netmem/base'
+import { type Addr, Cpu, kernelProfile, type Pfn, Trace } from '@netmem/base'
 import {
   allocPages,
   allocPagesBulk,
@@ -22,10 +22,9 @@ import {
   SLAB_HWCACHE_ALIGN,
 } from '../src/index.js'
 
-/** One case. `setup` comes before the first `run`; `run` may be called again and again. */
+/** One case, on a machine of its own. */
 export interface BenchCase {
   readonly unit: string
-  setup(): void
   run(n: number): number
 }
 
@@ -49,21 +48,17 @@ function benchCase(
   unit: string,
   run: (bench: Bench, n: number) => number,
   prepare?: (bench: Bench) => void,
-): BenchCase {
-  const state: { bench: Bench | null } = { bench: null }
-  return {
-    unit,
-    setup: () => {
-      state.bench = new Bench()
-      prepare?.(state.bench)
-    },
-    run: (n) => run(state.bench!, n),
+): () => BenchCase {
+  return () => {
+    const bench = new Bench()
+    prepare?.(bench)
+    return { unit, run: (n) => run(bench, n) }
   }
 }
 
 const SITE = 'bench'
 
-export const cases: Readonly<Record<string, BenchCase>> = {
+export const cases: Readonly<Record<string, () => BenchCase>> = {
   'buddy order-0': benchCase('ns/page', ({ mem, cpu }, n) => {
     const gfp = mem.gfp.GFP_ATOMIC
     let sum = 0
@@ -81,7 +76,7 @@ export const cases: Readonly<Record<string, BenchCase>> = {
       let sum = 0
       for (let i = 0; i < n; i++) {
         const at = i & 1023
-        freePages(mem, cpu, ring[at]! as never, 0, SITE)
+        freePages(mem, cpu, ring[at]! as Pfn, 0, SITE)
         const pfn = allocPages(mem, cpu, gfp, 0, -1, SITE)
         ring[at] = pfn
         sum ^= pfn
@@ -109,7 +104,7 @@ export const cases: Readonly<Record<string, BenchCase>> = {
       ring.fill(0, 0, 64)
       allocPagesBulk(mem, cpu, gfp, -1, 64, ring, 0, SITE)
       sum ^= ring[63]!
-      for (let j = 0; j < 64; j++) freePages(mem, cpu, ring[j]! as never, 0, SITE)
+      for (let j = 0; j < 64; j++) freePages(mem, cpu, ring[j]! as Pfn, 0, SITE)
     }
     return sum
   }),
@@ -140,7 +135,7 @@ export const cases: Readonly<Record<string, BenchCase>> = {
       let sum = 0
       for (let i = 0; i < n; i++) {
         const at = i & 1023
-        kmemCacheFree(cache, cpu, ring[at]! as never, SITE)
+        kmemCacheFree(cache, cpu, ring[at]! as Addr, SITE)
         const addr = kmemCacheAlloc(cache, cpu, gfp, SITE)
         ring[at] = addr
         sum ^= addr

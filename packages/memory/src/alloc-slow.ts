@@ -204,11 +204,12 @@ function allocPagesSlowpath(request: Request): Pfn {
     pfn = getPageFromFreelist(request, flags)
     if (pfn !== NO_PFN) return pfn
     // Pages that other CPUs keep to themselves, and blocks kept for urgent callers, are next.
+    unreserveHighatomicPageblock(mem, zones, type, false)
     drainAllPages(mem, cpu)
     pfn = getPageFromFreelist(request, flags)
     if (pfn !== NO_PFN) return pfn
     if ((gfp & mem.gfp.NORETRY) !== 0 || (order > PAGE_ALLOC_COSTLY_ORDER && (gfp & mem.gfp.RETRY_MAYFAIL) === 0)) break
-    if (progress === 0 && !unreserveHighatomicPageblock(mem, zones, type, round > 0)) break
+    if (progress === 0 && !unreserveHighatomicPageblock(mem, zones, type, true)) break
   }
   if (order > 0) mem.vm.compactFail++
   const mayKill =
