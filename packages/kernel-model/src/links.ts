@@ -19,6 +19,7 @@ import {
   type NetDevice,
   netdevSetFeature,
   netdevUnregister,
+  vethCreate,
   XDP_ABORTED,
   XDP_DROP,
   XDP_PASS,
@@ -29,7 +30,6 @@ import { ipv4Word } from './ipv4.js'
 import type { Kernel } from './kernel.js'
 import { Net } from './net.js'
 import { packetInject } from './packet-inject.js'
-import { UnsupportedVerb } from './player/answer.js'
 import type { Process } from './process.js'
 import { TunFiles } from './tun-files.js'
 
@@ -150,8 +150,14 @@ export class Links {
     return netdevSetFeature(dev, bits, on, this.kernel.cpus[0]!)
   }
 
-  vethCreate(_a: VethEnd, _b: VethEnd): void {
-    throw new UnsupportedVerb('veth is not built')
+  /** Models `ip link add a type veth peer name b`. @returns 0, or a negative errno when a name is taken. */
+  vethCreate(a: VethEnd, b: VethEnd): number {
+    const { devs, cpus } = this.kernel
+    const ends = vethCreate(devs, { name: a.name, ns: a.net.id }, { name: b.name, ns: b.net.id }, cpus[0]!)
+    if (typeof ends === 'number') return ends
+    a.net.devices.set(a.name, ends[0])
+    b.net.devices.set(b.name, ends[1])
+    return 0
   }
 
   /** Sends a frame out of a device as a raw packet socket would. @returns its length or a negative errno. */

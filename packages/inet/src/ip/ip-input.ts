@@ -9,6 +9,7 @@ import {
   pskbTrimRcsum,
   type SkBuff,
   type SkbDropReason,
+  skbOrphan,
   skbPullUnchecked,
   skbShareCheck,
 } from '@netmem/skbuff'
@@ -53,7 +54,7 @@ export function ipRcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice): n
     if (own === null) return NET_RX_DROP
     skb = own
   }
-  if (!pskbMayPull(cpu, skb, 20)) return drop(cpu, net, skb, 'NOT_SPECIFIED', IP_IN_HDR_ERRORS)
+  if (!pskbMayPull(cpu, skb, 20)) return drop(cpu, net, skb, 'IP_INHDR', IP_IN_HDR_ERRORS)
   const { mem } = env
   let iph = skb.data >>> 0
   const ihl = mem.u8[iph] & 15
@@ -73,6 +74,8 @@ export function ipRcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice): n
   if (len < ihl * 4) return drop(cpu, net, skb, 'IP_INHDR', IP_IN_HDR_ERRORS)
   if (len < skb.len && pskbTrimRcsum(cpu, skb, len) !== 0) return drop(cpu, net, skb, 'NOT_SPECIFIED', -1)
   skb.transportHeader = skb.networkHeader + ihl * 4
+  // Whoever sent it inside this machine (veth, TUN) is charged no longer.
+  if (skb.destructor !== 0) skbOrphan(cpu, skb)
   return ipRcvFinish(env, cpu, net, skb, dev)
 }
 

@@ -43,6 +43,7 @@ import { IFF_UP, RX_BYTES, RX_DROPPED, RX_PACKETS } from '../net-device.js'
 import { ETH_P_IP, ETH_P_IPV6 } from '../packet-type.js'
 import { netifReceiveSkb } from '../receive.js'
 import { localBhDisable, localBhEnable } from '../softirq.js'
+import { XDP_PACKET_HEADROOM } from '../xdp.js'
 import { doXdpGeneric } from '../xdp-generic.js'
 import { skbProbeTransportHeader } from './probe-transport.js'
 import {
@@ -162,12 +163,12 @@ function tunVnetHdrGet(cpu: Cpu, tfile: TunFile, tun: TunStruct, iter: IovIter):
 
 // Three ways to take memory.
 
-/** Models `tun_can_build_skb`. */
+/** Models `tun_can_build_skb`. Measured: room for XDP's headroom is asked for even without a program. */
 function tunCanBuildSkb(tfile: TunFile, tun: TunStruct, len: number, noblock: boolean): boolean {
   if ((tun.flags & IFF_TAP) === 0 || tfile.sndbuf !== TUN_SNDBUF_UNLIMITED || !noblock) return false
   const { sizes } = tfile.driver.env.skbs
-  const pad = sizes.netSkbPad + sizes.netIpAlign
-  return ((len + pad + sizes.lineBytes - 1) & -sizes.lineBytes) + sizes.sharedInfoBytes <= sizes.pageBytes
+  const bytes = len + sizes.netSkbPad + sizes.netIpAlign + XDP_PACKET_HEADROOM
+  return ((bytes + sizes.lineBytes - 1) & -sizes.lineBytes) + sizes.sharedInfoBytes <= sizes.pageBytes
 }
 
 /** Models `tun_build_skb` and `__tun_build_skb`. @returns the packet; null: the XDP program took it; or -errno. */
@@ -176,7 +177,7 @@ function tunBuildSkb(cpu: Cpu, tfile: TunFile, tun: TunStruct, frag: PageFrag, i
   const { mem, skbs } = env
   const { sizes } = skbs
   const line = sizes.lineBytes
-  const pad = sizes.netSkbPad + sizes.netIpAlign + (tun.prog === null ? 0 : 256)
+  const pad = sizes.netSkbPad + sizes.netIpAlign + (tun.prog === null ? 0 : XDP_PACKET_HEADROOM)
   const bytes = ((len + pad + line - 1) & -line) + sizes.sharedInfoBytes
   frag.offset = (frag.offset + line - 1) & -line
   if (!skbPageFragRefill(mem, cpu, bytes, frag, mem.gfp.GFP_KERNEL, env.sysctl.highOrderAllocDisable))
