@@ -48,8 +48,15 @@ export class PageFragCache {
   declare readonly countsUp: boolean
   /** The function that page events name. */
   declare readonly site: string
+  /** What a chunk's mask has besides the caller's bits, and which of the caller's bits it keeps. */
+  declare readonly chunkGfp: number
+  declare readonly keptGfp: number
 
   constructor(mem: Memory, refcount: Int32Array, countsUp: boolean, site: string) {
+    const { COMP, NOWARN, NORETRY, NOMEMALLOC, DIRECT_RECLAIM } = mem.gfp
+    this.chunkGfp = COMP | NOWARN | NORETRY | NOMEMALLOC
+    // 6.1 trusts its callers not to reclaim.
+    this.keptGfp = countsUp ? ~DIRECT_RECLAIM : -1
     this.mem = mem
     this.refcount = refcount
     this.countsUp = countsUp
@@ -172,9 +179,7 @@ export function pageFragAllocSlow(nc: PageFragCache, cpu: Cpu, bytes: number, gf
  */
 export function pageFragCacheRefill(nc: PageFragCache, cpu: Cpu, gfp: Gfp): boolean {
   const mem = nc.mem
-  const { COMP, NOWARN, NORETRY, NOMEMALLOC, DIRECT_RECLAIM } = mem.gfp
-  const eager = COMP | NOWARN | NORETRY | NOMEMALLOC
-  const mask = (nc.countsUp ? (gfp & ~DIRECT_RECLAIM) | eager : gfp | eager) as Gfp
+  const mask = ((gfp & nc.keptGfp) | nc.chunkGfp) as Gfp
   let order = PAGE_FRAG_CACHE_MAX_ORDER
   let pfn = allocPages(mem, cpu, mask, order, -1, nc.site)
   if (pfn === NO_PFN) {

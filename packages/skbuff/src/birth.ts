@@ -22,7 +22,7 @@ export function buildSkbBody(
   truesize: number,
   flags: number,
   headPage: Pfn,
-  cpu: Cpu,
+  cpuId: number,
   headroom: number,
   dev: number,
 ): void {
@@ -49,7 +49,7 @@ export function buildSkbBody(
   skb.queueMapping = 0
   skb.priority = 0
   skb.hash = 0
-  skb.allocCpu = cpu.id
+  skb.allocCpu = cpuId
   if (__ASSERT__) assert((end & 7) === 0, 'skb_shared_info: not aligned')
   // The shared info up to `dataref`, two words a store; of its hardware time stamps nothing is read before they
   // are set. The smallest double there is has the bits of the integer 1.
@@ -74,6 +74,6 @@ export function buildSkbBlock(
 ): SkBuff {
   const page = ((flags & SKB_HEAD_FRAG) !== 0 ? env.pageHead[head >>> 12]! : 0) as Pfn
   const room = bytes - env.sharedInfoBytes
-  buildSkbBody(env, skb, head, room, bytes + env.headBytes, flags, page, cpu, headroom, dev)
+  buildSkbBody(env, skb, head, room, bytes + env.headBytes, flags, page, cpu.id, headroom, dev)
   return skb
 }

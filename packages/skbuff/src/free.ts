@@ -5,8 +5,7 @@
 import { type Cpu, inHardirq, irqsDisabled } from '@netmem/base'
 import { freePages } from '@netmem/memory'
 import { consumedReason, type SkbDropReason } from './drop-reason.js'
-import { NAPI_SKB_CACHE_SIZE } from './napi-alloc-cache.js'
-import { napiSkbCacheFlush, napiSkbCachePut, thisCpuNapi } from './napi-skb-cache.js'
+import { napiSkbCachePush, napiSkbCachePut, thisCpuNapi } from './napi-skb-cache.js'
 import { skbQueueTail } from './queue.js'
 import { kfreeSkb, kfreeSkbmem, kfreeSkbUnchecked, skbReleaseAll, skbReleaseData, skbUnref } from './release.js'
 import {
@@ -24,8 +23,7 @@ export function consumeSkb(cpu: Cpu, skb: SkBuff, location: string): void {
   if (!skbUnref(skb)) return
   const trace = skb.env.trace
   if (trace.consumeSkb !== null) trace.consumeSkb(cpu, skb.addr, location)
-  skbReleaseAll(cpu, skb, 'CONSUMED')
-  kfreeSkbmem(cpu, skb, location)
+  kfreeSkbUnchecked(cpu, skb, location)
 }
 
 /** A packet whose flags under this mask are just `SKB_HEAD_FRAG` is linear, in a page fragment of its own, never cloned. */
@@ -52,10 +50,8 @@ export function napiConsumeSkb(cpu: Cpu, skb: SkBuff, budget: number, location =
     else freePages(env.mem, cpu, page, env.mem.pages.order[page]!, 'skb_release_data')
     if (__ASSERT__) skb.users = 0
     const nc = cpu === env.lastCpu ? env.lastNapi : thisCpuNapi(env, cpu)
-    const count = nc.skbCount
-    nc.skbCache[count] = skb
-    nc.skbCount = count + 1
-    if (count === NAPI_SKB_CACHE_SIZE - 1) napiSkbCacheFlush(env, cpu, nc)
+    if (nc.hottest === null) nc.hottest = skb
+    else napiSkbCachePush(env, cpu, nc, skb)
   } else napiConsumeSkbSlow(cpu, skb, budget, location)
 }
 

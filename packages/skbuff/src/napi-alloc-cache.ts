@@ -12,11 +12,13 @@ export const NAPI_SKB_CACHE_HALF = 32
 assert(NAPI_SKB_CACHE_HALF * 2 === NAPI_SKB_CACHE_SIZE, 'half of the cache is not half')
 assert(NAPI_SKB_CACHE_BULK < NAPI_SKB_CACHE_SIZE, 'a refill would overflow the cache')
 
-/** Models `struct napi_alloc_cache`: what one CPU's softirq has at hand. */
+/**
+ * Models `struct napi_alloc_cache`: what one CPU's softirq has at hand. The idle head that was put last lies
+ * apart from the stack of the others: put and get in turn, as a poll does them, then touch one field.
+ */
 export class NapiAllocCache {
-  /** Idle heads in `[0, skbCount)`, the hottest last; what is above is left over. */
-  readonly skbCache: (SkBuff | null)[] = Array.from({ length: NAPI_SKB_CACHE_SIZE }, () => null)
-  skbCount = 0
+  declare readonly page: PageFragCache
+  declare readonly cpu: number
   /** The sizes of the latest allocation: a driver asks for the same again and again. Length asked for, and for it */
   sameLen = -1
   /** bytes of the block, */
@@ -25,16 +27,24 @@ export class NapiAllocCache {
   sameRoom = 0
   /** and truesize. */
   sameTruesize = 0
+  /** The head put last, null when it has been taken. */
+  hottest: SkBuff | null = null
+  /** The other idle heads in `[0, stacked)`, the hottest last; what is above is left over. */
+  readonly stack: (SkBuff | null)[] = Array.from({ length: NAPI_SKB_CACHE_SIZE }, () => null)
+  /** At most `NAPI_SKB_CACHE_SIZE - 2`, so there is always room for the hottest. */
+  stacked = 0
   /** Models `page_small` of 6.1: the page that is cut into slices of 1 KiB. */
   smallVirt = 0 as Addr
   smallOffset = 0
   smallPfmemalloc = false
 
-  declare readonly page: PageFragCache
-  declare readonly cpu: number
-
   constructor(page: PageFragCache, cpu: number) {
     this.page = page
     this.cpu = cpu
+  }
+
+  /** Models `skb_count`: idle heads. */
+  get skbCount(): number {
+    return this.hottest === null ? this.stacked : this.stacked + 1
   }
 }

@@ -24,16 +24,26 @@ export function thisCpuNapi(env: Skbuffs, cpu: Cpu): NapiAllocCache {
 
 /** Models `napi_skb_cache_get` (net/core/skbuff.c). @returns a head with undefined fields, or null. */
 export function napiSkbCacheGet(env: Skbuffs, cpu: Cpu): SkBuff | null {
-  const nc = env.napi[cpu.id]!
-  if (nc.skbCount === 0 && napiSkbCacheRefill(env, cpu, nc) === 0) return null
-  return nc.skbCache[--nc.skbCount]!
+  const nc = thisCpuNapi(env, cpu)
+  const hottest = nc.hottest
+  if (hottest !== null) {
+    nc.hottest = null
+    return hottest
+  }
+  return napiSkbCacheGetStacked(env, cpu, nc)
+}
+
+/** As above once the hottest is gone: an empty stack takes `NAPI_SKB_CACHE_BULK` heads from the slab, all or nothing. */
+export function napiSkbCacheGetStacked(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache): SkBuff | null {
+  if (nc.stacked === 0 && !take(env, cpu, nc, NAPI_SKB_CACHE_BULK)) return null
+  return nc.stack[--nc.stacked]!
 }
 
 /** Models `napi_skb_cache_put`: the count goes 63, 32 and never rests at 64. */
 export function napiSkbCachePut(env: Skbuffs, cpu: Cpu, skb: SkBuff): void {
-  const nc = env.napi[cpu.id]!
-  nc.skbCache[nc.skbCount++] = skb
-  if (nc.skbCount === NAPI_SKB_CACHE_SIZE) napiSkbCacheFlush(env, cpu, nc)
+  const nc = thisCpuNapi(env, cpu)
+  if (nc.hottest === null) nc.hottest = skb
+  else napiSkbCachePush(env, cpu, nc, skb)
 }
 
 /**
@@ -42,62 +52,31 @@ export function napiSkbCachePut(env: Skbuffs, cpu: Cpu, skb: SkBuff): void {
  * @returns how many are in `out[0, n)`; fewer only when the slab is out of memory.
  */
 export function napiSkbCacheGetBulk(env: Skbuffs, cpu: Cpu, out: SkBuff[], count: number): number {
-  const nc = env.napi[cpu.id]!
+  const nc = thisCpuNapi(env, cpu)
   let got = 0
-  if (nc.skbCount < count) {
-    take(env, cpu, nc, Math.min(NAPI_SKB_CACHE_SIZE - nc.skbCount, NAPI_SKB_CACHE_BULK))
-    const missing = count - nc.skbCount
+  settle(nc)
+  if (nc.stacked < count) {
+    take(env, cpu, nc, Math.min(NAPI_SKB_CACHE_SIZE - nc.stacked, NAPI_SKB_CACHE_BULK))
+    const missing = count - nc.stacked
     if (missing > 0) {
       const direct = new Int32Array(missing)
       const taken = kmemCacheAllocObjBulk(env.skbuffCache, cpu, env.gfpAtomic, missing, direct, 0, SITE)
       for (; got < taken; got++) out[got] = env.headBodies[direct[got]!]!
     }
   }
-  while (got < count && nc.skbCount > 0) out[got++] = nc.skbCache[--nc.skbCount]!
+  while (got < count && nc.stacked > 0) out[got++] = nc.stack[--nc.stacked]!
+  unsettle(nc)
   return got
 }
 
 /** Ours: brings a CPU's cache to exactly `count` heads, as silently as the kernel does; for recorders and players. */
 export function napiSkbCacheResize(env: Skbuffs, cpu: Cpu, count: number): void {
   assert(count >= 0 && count < NAPI_SKB_CACHE_SIZE, 'a napi cache rests at 0 to 63 heads')
-  const nc = env.napi[cpu.id]!
-  while (nc.skbCount > count) giveBack(env, cpu, nc, Math.max(count, nc.skbCount - NAPI_SKB_CACHE_HALF))
-  if (nc.skbCount < count) assert(take(env, cpu, nc, count - nc.skbCount), 'no memory for heads')
-}
-
-// Cold path: once per 16 gets or 32 puts.
-
-/** What failure injection sees; no tracepoint names a bulk call. */
-const SITE = 'napi_skb_cache_get'
-
-/** Takes `NAPI_SKB_CACHE_BULK` heads, all or nothing. @returns how many there are now. */
-export function napiSkbCacheRefill(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache): number {
-  take(env, cpu, nc, NAPI_SKB_CACHE_BULK)
-  return nc.skbCount
-}
-
-/** Gives the upper half, the most recent heads, back to the slab in one go. */
-export function napiSkbCacheFlush(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache): void {
-  giveBack(env, cpu, nc, NAPI_SKB_CACHE_HALF)
-}
-
-function take(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, count: number): boolean {
-  const objs = env.bulkObjs
-  const taken = kmemCacheAllocObjBulk(env.skbuffCache, cpu, env.gfpAtomic, count, objs, 0, SITE)
-  const { skbCache } = nc
-  const base = nc.skbCount
-  for (let i = 0; i < taken; i++) skbCache[base + i] = env.headBodies[objs[i]!]!
-  nc.skbCount = base + taken
-  return taken > 0
-}
-
-function giveBack(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, from: number): void {
-  const objs = env.bulkObjs
-  const { skbCache } = nc
-  const count = nc.skbCount - from
-  for (let i = 0; i < count; i++) objs[i] = skbCache[from + i]!.obj
-  kmemCacheFreeObjBulk(env.skbuffCache, cpu, count, objs, 0, SITE)
-  nc.skbCount = from
+  const nc = thisCpuNapi(env, cpu)
+  settle(nc)
+  if (nc.stacked > count) giveBack(env, cpu, nc, count)
+  else if (nc.stacked < count) assert(take(env, cpu, nc, count - nc.stacked), 'no memory for heads')
+  unsettle(nc)
 }
 
 /**
@@ -111,4 +90,50 @@ export function allocSkbHeadBulk(env: Skbuffs, cpu: Cpu, out: SkBuff[], count: n
   const taken = kmemCacheAllocObjBulk(env.skbuffCache, cpu, env.gfpAtomic, count, objs, 0, site)
   for (let i = 0; i < taken; i++) out[i] = env.headBodies[objs[i]!]!
   return taken
+}
+
+// Cold path: bursts, and once per 16 gets or 32 puts.
+
+/** What failure injection sees; no tracepoint names a bulk call. */
+const SITE = 'napi_skb_cache_get'
+
+/** The head put before goes on the stack; a full cache gives its upper half, the most recent heads, to the slab. */
+export function napiSkbCachePush(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, skb: SkBuff): void {
+  nc.stack[nc.stacked++] = nc.hottest
+  nc.hottest = skb
+  if (nc.stacked === NAPI_SKB_CACHE_SIZE - 1) {
+    settle(nc)
+    giveBack(env, cpu, nc, NAPI_SKB_CACHE_HALF)
+    unsettle(nc)
+  }
+}
+
+/** Puts all idle heads on the stack, where bulk calls find them; `unsettle` undoes it. */
+function settle(nc: NapiAllocCache): void {
+  if (nc.hottest === null) return
+  nc.stack[nc.stacked++] = nc.hottest
+  nc.hottest = null
+}
+
+function unsettle(nc: NapiAllocCache): void {
+  if (nc.stacked > 0) nc.hottest = nc.stack[--nc.stacked]!
+}
+
+function take(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, count: number): boolean {
+  const objs = env.bulkObjs
+  const taken = kmemCacheAllocObjBulk(env.skbuffCache, cpu, env.gfpAtomic, count, objs, 0, SITE)
+  const { stack } = nc
+  const base = nc.stacked
+  for (let i = 0; i < taken; i++) stack[base + i] = env.headBodies[objs[i]!]!
+  nc.stacked = base + taken
+  return taken > 0
+}
+
+function giveBack(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, from: number): void {
+  const objs = env.bulkObjs
+  const { stack } = nc
+  const count = nc.stacked - from
+  for (let i = 0; i < count; i++) objs[i] = stack[from + i]!.obj
+  kmemCacheFreeObjBulk(env.skbuffCache, cpu, count, objs, 0, SITE)
+  nc.stacked = from
 }

@@ -8,7 +8,7 @@ import { pageFragFree } from '@netmem/page-frag'
 import { buildSkbBlock } from './birth.js'
 import type { Skbuffs } from './env.js'
 import type { NapiAllocCache } from './napi-alloc-cache.js'
-import { napiSkbCacheRefill } from './napi-skb-cache.js'
+import { napiSkbCacheGet } from './napi-skb-cache.js'
 import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
 
 /** Bytes of one slice. */
@@ -19,11 +19,11 @@ export function napiAllocSlice(env: Skbuffs, cpu: Cpu, dev: number, pad: number)
   const nc = env.napi[cpu.id]!
   const head = pageFragAlloc1k(env, cpu, nc)
   if (head === 0) return null
-  if (nc.skbCount === 0 && napiSkbCacheRefill(env, cpu, nc) === 0) {
+  const skb = napiSkbCacheGet(env, cpu)
+  if (skb === null) {
     pageFragFree(env.mem, cpu, head, '__napi_alloc_skb')
     return null
   }
-  const skb = nc.skbCache[--nc.skbCount]!
   const born = nc.smallPfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG
   return buildSkbBlock(env, skb, head, SLICE_BYTES, born, cpu, pad, dev)
 }

@@ -136,8 +136,7 @@ export function skbUnref(skb: SkBuff): boolean {
 export function kfreeSkb(cpu: Cpu, skb: SkBuff, reason: SkbDropReason, location: string, rxSk = 0): void {
   if (!skbUnref(skb)) return
   traceDrop(cpu, skb, reason, location, rxSk)
-  skbReleaseAll(cpu, skb, reason)
-  kfreeSkbmem(cpu, skb, location)
+  kfreeSkbUnchecked(cpu, skb, location)
 }
 
 /** Says why a packet ended: `consume_skb` for the reason CONSUMED, else `kfree_skb`. */

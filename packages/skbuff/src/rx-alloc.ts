@@ -9,7 +9,7 @@ import { allocSkb, NUMA_NO_NODE, SKB_ALLOC_NAPI, SKB_ALLOC_RX } from './alloc.js
 import { buildSkbBlock, buildSkbBody } from './birth.js'
 import type { Skbuffs } from './env.js'
 import type { NapiAllocCache } from './napi-alloc-cache.js'
-import { napiSkbCacheGet, thisCpuNapi } from './napi-skb-cache.js'
+import { napiSkbCacheGet, napiSkbCacheGetStacked, thisCpuNapi } from './napi-skb-cache.js'
 import { napiAllocSlice } from './napi-slices.js'
 import { skbHeadAlign } from './sizes.js'
 import { SKB_HEAD_FRAG, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
@@ -26,15 +26,18 @@ export function napiAllocSkb(env: Skbuffs, cpu: Cpu, dev: number, len: number): 
   const frag = nc.page
   const start = frag.offset
   const next = start + nc.sameBytes
-  const count = nc.skbCount
-  // The usual case by hand (see `skb.hot` in the benchmarks): the same length again, and both caches have one.
-  if (len !== nc.sameLen || next > frag.fastSize || count === 0) return napiAllocSkbSlow(env, cpu, nc, dev, len)
+  // The usual case by hand (see `skb.hot` in the benchmarks): the same length again, and the page has room.
+  if (len !== nc.sameLen || next > frag.fastSize) return napiAllocSkbSlow(env, cpu, nc, dev, len)
   frag.pagecntBias--
   frag.offset = next
-  nc.skbCount = count - 1
-  const skb = nc.skbCache[count - 1]!
   const head = ((frag.virt + start) | 0) as Addr
-  buildSkbBody(env, skb, head, nc.sameRoom, nc.sameTruesize, SKB_HEAD_FRAG, frag.pfn, cpu, env.napiPad, dev)
+  let skb = nc.hottest
+  if (skb !== null) nc.hottest = null
+  else {
+    skb = napiSkbCacheGetStacked(env, cpu, nc)
+    if (skb === null) return napiAllocSkbUndo(env, cpu, head)
+  }
+  buildSkbBody(env, skb, head, nc.sameRoom, nc.sameTruesize, SKB_HEAD_FRAG, frag.pfn, nc.cpu, env.napiPad, dev)
   return skb
 }
 
@@ -100,16 +103,18 @@ function napiAllocSkbSlow(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, dev: numbe
   const head = pageFragAllocAlign(frag, cpu, bytes, mask, 1)
   if (head === NULL) return null
   const skb = napiSkbCacheGet(env, cpu)
-  if (skb === null) {
-    pageFragFree(env.mem, cpu, head, 'napi_alloc_skb')
-    return null
-  }
+  if (skb === null) return napiAllocSkbUndo(env, cpu, head)
   nc.sameLen = len
   nc.sameBytes = bytes
   nc.sameRoom = bytes - env.sharedInfoBytes
   nc.sameTruesize = bytes + env.headBytes
   const born = frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG
   return buildSkbBlock(env, skb, head, bytes, born, cpu, pad, dev)
+}
+
+function napiAllocSkbUndo(env: Skbuffs, cpu: Cpu, head: Addr): null {
+  pageFragFree(env.mem, cpu, head, 'napi_alloc_skb')
+  return null
 }
 
 function napiAllocSkbSlab(env: Skbuffs, cpu: Cpu, dev: number, room: number, pad: number): SkBuff | null {

@@ -30,12 +30,11 @@ function liveObjects(cache: KmemCache): number[] {
 export function heldSkbs(env: Skbuffs): SkBuff[] {
   const idle = new Set<number>()
   for (const nc of env.napi) {
-    check(
-      nc.skbCount >= 0 && nc.skbCount < nc.skbCache.length,
-      () => `napi cache of CPU ${nc.cpu} holds ${nc.skbCount}`,
-    )
-    for (let i = 0; i < nc.skbCount; i++) {
-      const { obj } = nc.skbCache[i]!
+    check(nc.stacked >= 0 && nc.stacked <= nc.stack.length - 2, () => `napi cache of CPU ${nc.cpu} holds ${nc.stacked}`)
+    const heads = nc.stack.slice(0, nc.stacked)
+    if (nc.hottest !== null) heads.push(nc.hottest)
+    for (const head of heads) {
+      const { obj } = head!
       check(!idle.has(obj), () => `head object ${obj} is in the napi caches twice`)
       idle.add(obj)
     }
