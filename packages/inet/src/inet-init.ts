@@ -4,7 +4,16 @@
  */
 import type { Cpu } from '@netmem/base'
 import { kmemCacheCreate } from '@netmem/memory'
-import { AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_UDP, type NetNs, SOCK_DGRAM, SOCK_RAW } from '@netmem/sockmem'
+import {
+  AF_INET,
+  AF_INET6,
+  IPPROTO_IP,
+  IPPROTO_UDP,
+  type NetNs,
+  SOCK_DGRAM,
+  SOCK_RAW,
+  type Sock,
+} from '@netmem/sockmem'
 import { devAddPack, ETH_P_IP, ETH_P_IPV6, localBhEnable } from '@netmem/virtual-nic'
 import { inetCreate } from './af-inet.js'
 import { icmpInit } from './icmp.js'
@@ -19,6 +28,7 @@ import { ip6FragExpire } from './ip6/ip6-reassembly.js'
 import { rawInitSock, rawSockOps } from './raw/raw-ops.js'
 import { Udp } from './udp/udp-env.js'
 import { udpErr } from './udp/udp-error.js'
+import { udpGroLookup } from './udp/udp-gro.js'
 import { udpInitSock, udpSockOps } from './udp/udp-ops.js'
 import { udpRcv } from './udp/udp-receive.js'
 import { udpv6Err, udpv6Rcv } from './udp/udp6-receive.js'
@@ -84,6 +94,12 @@ export function inetInit(params: InetParams): InetEnv {
       family,
       create: (cpu, task, net, type, protocol, kern) => inetCreate(env, cpu, task, net, family, type, protocol, kern),
     })
+  const { slots } = env.devs
+  slots.skWmemAdd = (id, bytes) => {
+    ;(socks.socks[id] as Sock).wmemAlloc += bytes
+  }
+  slots.sockWfree = socks.sockWfree
+  slots.udpGroLookup = (skb, network, transport) => udpGroLookup(udp, skb, network, transport)
   unixInit(socks)
   devAddPack(env.devs, { type: ETH_P_IP, func: (cpu, skb, dev) => ipRcv(env, cpu, skb, dev) })
   devAddPack(env.devs, { type: ETH_P_IPV6, func: (cpu, skb, dev) => ipv6Rcv(env, cpu, skb, dev) })

@@ -107,6 +107,8 @@ export class Proto {
   streamMemoryFree: ((sk: Sock, wake: number) => boolean) | null = null
   /** Models `keepalive`. */
   keepalive: ((cpu: Cpu, sk: Sock, on: boolean) => void) | null = null
+  /** For audits: bytes in `wmemQueued` and `rmemAlloc` that were never charged (pure zero-copy payload, the error queue). */
+  uncharged: ((sk: Sock) => number) | null = null
   /** Models `forward_alloc_get`, for protocols that keep it elsewhere. */
   forwardAllocGet: ((sk: Sock) => number) | null = null
 

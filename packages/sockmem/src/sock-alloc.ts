@@ -121,23 +121,31 @@ export function sockHold(sk: Sock): void {
   sk.refcnt += 1
 }
 
-/** Models `sock_put`: drops a reference; the last one starts the end. */
-export function sockPut(cpu: Cpu, sk: Sock): void {
+/** The function that frees the socket object, where calls on the way to it are not compiled into jumps. */
+const SK_DESTRUCT = '__sk_destruct'
+
+/**
+ * Models `sock_put`: drops a reference; the last one starts the end.
+ *
+ * @param site the kernel function that the free of the object is reported at: the caller's, where all calls on
+ * the way down are jumps.
+ */
+export function sockPut(cpu: Cpu, sk: Sock, site = SK_DESTRUCT): void {
   assert(sk.refcnt > 0, 'refcount underflow on a socket')
   sk.refcnt -= 1
-  if (sk.refcnt === 0) skFree(cpu, sk)
+  if (sk.refcnt === 0) skFree(cpu, sk, site)
 }
 
 /** Models `sk_free` (net/core/sock.c): the socket's own unit of `wmemAlloc` goes; packets in flight keep it alive. */
-export function skFree(cpu: Cpu, sk: Sock): void {
+export function skFree(cpu: Cpu, sk: Sock, site = SK_DESTRUCT): void {
   sk.wmemAlloc -= 1
-  if (sk.wmemAlloc === 0) skFreeWmem(cpu, sk)
+  if (sk.wmemAlloc === 0) skFreeWmem(cpu, sk, site)
 }
 
 /** Models `__sk_free` and `sk_destruct`: lookups may still see some kinds of socket, which wait for a grace period. */
-export function skFreeWmem(cpu: Cpu, sk: Sock): void {
+export function skFreeWmem(cpu: Cpu, sk: Sock, site = SK_DESTRUCT): void {
   if ((sk.flags & SOCKF_RCU_FREE) !== 0) sk.env.rcu.call(skDestructRcu, sk)
-  else skDestruct(cpu, sk)
+  else skDestruct(cpu, sk, site)
 }
 
 // Callbacks run in softirq on the first CPU, which is where grace periods end here.
@@ -151,7 +159,7 @@ function skDestructRcu(sk: Sock): void {
 }
 
 /** Models `__sk_destruct` (net/core/sock.c). */
-export function skDestruct(cpu: Cpu, sk: Sock): void {
+export function skDestruct(cpu: Cpu, sk: Sock, site = SK_DESTRUCT): void {
   const { env } = sk
   if (env.socks[sk.id] !== sk) bug('socket freed twice')
   sk.destruct(cpu, sk)
@@ -163,8 +171,8 @@ export function skDestruct(cpu: Cpu, sk: Sock): void {
   if (sk.fragPage !== 0) skReleaseFrag(cpu, sk)
   if ((sk.flags & SOCKF_KERN) === 0) sk.net.socketsInuse -= 1
   memCgroupSkFree(cpu, sk)
-  if (sk.proto.cache === null) kfree(env.mem, cpu, sk.addr, '__sk_destruct')
-  else kmemCacheFree(sk.proto.cache, cpu, sk.addr, '__sk_destruct')
+  if (sk.proto.cache === null) kfree(env.mem, cpu, sk.addr, site)
+  else kmemCacheFree(sk.proto.cache, cpu, sk.addr, site)
   sk.proto.sockets -= 1
   sk.addr = NULL
   env.socks[sk.id] = null

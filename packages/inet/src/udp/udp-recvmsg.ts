@@ -150,7 +150,7 @@ function badChecksum(cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib, peeking: bool
   sk.drops += 1
   sk.net.mib[mib.csumErrors] += 1
   sk.net.mib[mib.inErrors] += 1
-  kfreeSkb(cpu, skb, 'UDP_CSUM', up.recvSite)
+  kfreeSkb(cpu, skb, sk.env.profile.features.udpReadCsumReason ? 'UDP_CSUM' : 'NOT_SPECIFIED', up.recvSite)
 }
 
 /** The source address, and control messages that the user asked for. */
@@ -204,7 +204,12 @@ function firstGood(cpu: Cpu, sk: Sock, mib: UdpMib): { skb: SkBuff | null; total
     sk.drops += 1
     skbUnlink(queue, skb)
     total += skb.truesize
-    kfreeSkb(cpu, skb, 'UDP_CSUM', '__first_packet_length')
+    kfreeSkb(
+      cpu,
+      skb,
+      sk.env.profile.features.udpReadCsumReason ? 'UDP_CSUM' : 'NOT_SPECIFIED',
+      '__first_packet_length',
+    )
   }
   return { skb: null, total }
 }
