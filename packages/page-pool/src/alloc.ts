@@ -8,8 +8,8 @@ import { pagePoolDmaMap } from './dma-map.js'
 import { pagePoolSetPpInfo } from './pp-info.js'
 import { ptrRingConsume, ptrRingEmpty } from './ptr-ring.js'
 import { pagePoolReturnNetmem } from './return.js'
-import { STAT_FOLD, statFold } from './stats.js'
-import { type Netmem, type PagePool, PP_ALLOC_CACHE_REFILL } from './types.js'
+import { statWrapped } from './stats.js'
+import { type Netmem, type PagePool, PP_ALLOC_CACHE_REFILL, PP_COUNT, PP_STAT_FAST } from './types.js'
 
 // Hot path: one compare, one load.
 
@@ -19,20 +19,17 @@ import { type Netmem, type PagePool, PP_ALLOC_CACHE_REFILL } from './types.js'
  * @returns a page (or net_iov) with `pp_ref_count` 1, which the caller now holds; 0 when there is none.
  */
 export function pagePoolAllocNetmems(cpu: Cpu, pool: PagePool, gfp: Gfp): Netmem {
-  const count = pool.allocCount - 1
+  const cache = pool.cache
+  const count = cache[PP_COUNT]! - 1
   if (count < 0) return pagePoolAllocSlow(cpu, pool, gfp)
-  pool.allocCount = count
-  if (++pool.statFast === STAT_FOLD) statFold(pool)
-  return pool.cache[count]!
+  cache[PP_COUNT] = count
+  if (++cache[PP_STAT_FAST]! === 0) statWrapped(pool, PP_STAT_FAST)
+  return cache[count]!
 }
 
 /** Models `page_pool_alloc_pages`. @returns a page that the caller now holds, NO_PFN when there is none. */
 export function pagePoolAllocPages(cpu: Cpu, pool: PagePool, gfp: Gfp): Pfn {
-  const count = pool.allocCount - 1
-  if (count < 0) return pagePoolAllocSlow(cpu, pool, gfp) as Pfn
-  pool.allocCount = count
-  if (++pool.statFast === STAT_FOLD) statFold(pool)
-  return pool.cache[count]! as Pfn
+  return pagePoolAllocNetmems(cpu, pool, gfp) as Pfn
 }
 
 /** Models `page_pool_dev_alloc_pages`: with the mask that drivers use in a poll. */
@@ -77,7 +74,7 @@ function pagePoolRefillAllocCache(cpu: Cpu, pool: PagePool): Netmem {
   }
   if (count === 0) return 0
   pool.statRefill++
-  pool.allocCount = count - 1
+  cache[PP_COUNT] = count - 1
   return cache[count - 1]!
 }
 
@@ -100,7 +97,7 @@ function allocBulkSlow(cpu: Cpu, pool: PagePool, gfp: Gfp): Netmem {
   }
   if (count === 0) return 0
   pool.statSlow++
-  pool.allocCount = count - 1
+  cache[PP_COUNT] = count - 1
   return cache[count - 1]!
 }
 

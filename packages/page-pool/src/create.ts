@@ -93,7 +93,7 @@ function init(
     ringAddr,
   )
   pool.dmaMap = dmaMap
-  pool.dmaSync = dmaSync
+  pool.syncDev = dmaSync ? pool.dev : null
   const err = attachProvider(pool)
   if (err !== 0) {
     kfree(env.mem, cpu, ringAddr, 'ptr_ring_cleanup')
@@ -109,7 +109,7 @@ function attachProvider(pool: PagePool): number {
   const wants = (pool.flags & PP_FLAG_ALLOW_UNREADABLE_NETMEM) !== 0 && !env.profile.features.pagePoolFragFlag
   const provider = wants ? (env.rxQueueProvider?.(pool.netdev, pool.queueIdx) ?? null) : null
   if (provider === null) return pool.order > MAX_PAGE_ORDER ? -ERRNO.EINVAL : 0
-  if (!pool.dmaMap || !pool.dmaSync) return -ERRNO.ENOTSUP
+  if (!pool.dmaMap || pool.syncDev === null) return -ERRNO.ENOTSUP
   pool.mpOps = provider.ops
   pool.mpPriv = provider.priv
   const err = provider.ops.init(pool)

@@ -10,7 +10,7 @@ import { pagePoolInflight } from './inflight.js'
 import { NetIovs } from './net-iov.js'
 import { ptrRingConsume } from './ptr-ring.js'
 import { pagePoolReturnNetmem } from './return.js'
-import { type PagePool, type PagePoolNapi, PagePools } from './types.js'
+import { type PagePool, type PagePoolNapi, PagePools, PP_COUNT } from './types.js'
 
 /** Models `DEFER_TIME` and `DEFER_WARN_INTERVAL` (net/core/page_pool.c). */
 const DEFER_TIME_NS = 1e9
@@ -77,7 +77,7 @@ function scrub(cpu: Cpu, pool: PagePool): void {
   if (pool.destroyCnt === 0) emptyAllocCache(cpu, pool)
   if (pool.destroyCnt++ === 0 && pool.dmaMap && pool.env.profile.features.pagePoolDmaIndex) {
     // The device may go before the pages come back, so its mappings must not outlive the pool's user.
-    pool.dmaSync = false
+    pool.syncDev = null
     unmapAll(cpu, pool)
   }
   for (let netmem = ptrRingConsume(pool.ring); netmem !== 0; netmem = ptrRingConsume(pool.ring)) {
@@ -88,9 +88,10 @@ function scrub(cpu: Cpu, pool: PagePool): void {
 }
 
 function emptyAllocCache(cpu: Cpu, pool: PagePool): void {
-  while (pool.allocCount > 0) {
-    pool.allocCount--
-    pagePoolReturnNetmem(cpu, pool, pool.cache[pool.allocCount]!)
+  const { cache } = pool
+  while (cache[PP_COUNT]! > 0) {
+    cache[PP_COUNT]!--
+    pagePoolReturnNetmem(cpu, pool, cache[cache[PP_COUNT]!]!)
   }
 }
 

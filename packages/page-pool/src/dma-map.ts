@@ -30,10 +30,11 @@ export function pagePoolDmaMap(cpu: Cpu, pool: PagePool, pfn: Pfn): boolean {
 
 /** Models `page_pool_dma_sync_for_device`: `bytes` from the pool's offset, at most `maxLen`; -1 means all of it. */
 export function pagePoolDmaSyncForDevice(cpu: Cpu, pool: PagePool, netmem: Netmem, bytes: number): void {
-  if (!pool.dmaSync || !dmaDevNeedSync(pool.dev!)) return
+  const dev = pool.syncDev
+  if (dev === null || !dmaDevNeedSync(dev)) return
   const size = bytes < 0 || bytes > pool.maxLen ? pool.maxLen : bytes
   const dma = pagePoolGetDmaAddr(pool, netmem) + pool.offset
-  dmaSyncSingleForDevice(cpu, pool.dev!, dma as DmaAddr, size, pool.dmaDir, 'page_pool_dma_sync_for_device')
+  dmaSyncSingleForDevice(cpu, dev, dma as DmaAddr, size, pool.dmaDir, 'page_pool_dma_sync_for_device')
 }
 
 /** Models `page_pool_dma_sync_for_cpu`: what a driver calls before it reads a received frame at `offset` into the page. */

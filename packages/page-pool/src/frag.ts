@@ -9,8 +9,8 @@ import { pagePoolAllocNetmems } from './alloc.js'
 import { pagePoolDmaSyncForDevice } from './dma-map.js'
 import { pagePoolFragmentNetmem, pagePoolUnrefNetmem } from './put.js'
 import { pagePoolReturnNetmem } from './return.js'
-import { STAT_FOLD, statFold } from './stats.js'
-import { BIAS_MAX, type Netmem, type PagePool, PP_FLAG_PAGE_FRAG } from './types.js'
+import { statWrapped } from './stats.js'
+import { BIAS_MAX, type Netmem, type PagePool, PP_FLAG_PAGE_FRAG, PP_STAT_FAST } from './types.js'
 
 /**
  * Models `page_pool_alloc_frag_netmem` (net/core/page_pool.c). The piece starts `pool.outOffset` bytes into the page.
@@ -36,7 +36,7 @@ export function pagePoolAllocFragNetmem(cpu: Cpu, pool: PagePool, bytes: number,
   if (netmem !== 0 && offset + size > max) {
     netmem = pagePoolDrainFrag(cpu, pool, netmem)
     if (netmem !== 0) {
-      if (++pool.statFast === STAT_FOLD) statFold(pool)
+      if (++pool.cache[PP_STAT_FAST]! === 0) statWrapped(pool, PP_STAT_FAST)
       return startFragPage(pool, netmem, size)
     }
   }
@@ -53,7 +53,7 @@ export function pagePoolAllocFragNetmem(cpu: Cpu, pool: PagePool, bytes: number,
   pool.outOffset = offset
   offset += size
   pool.fragOffset = offset
-  if (++pool.statFast === STAT_FOLD) statFold(pool)
+  if (++pool.cache[PP_STAT_FAST]! === 0) statWrapped(pool, PP_STAT_FAST)
   return netmem
 }
 
@@ -119,6 +119,6 @@ export function pagePoolFreeFrag(cpu: Cpu, pool: PagePool): void {
 
 // Models `dma_get_cache_alignment`: a line, so that two pieces never share one.
 function alignFrag(pool: PagePool, bytes: number): number {
-  const align = pool.env.profile.SMP_CACHE_BYTES
+  const align = pool.env.profile.machine === 'x86_64' ? 1 : pool.env.profile.SMP_CACHE_BYTES
   return Math.ceil(bytes / align) * align
 }

@@ -4,7 +4,7 @@
  * anything until somebody asks, except `trackHolders`, which remembers when each page was taken.
  */
 import { ptrRingForEach } from './ptr-ring.js'
-import type { HolderWalk, Netmem, PageHolder, PagePool, PagePools } from './types.js'
+import { type HolderWalk, type Netmem, type PageHolder, type PagePool, type PagePools, PP_COUNT } from './types.js'
 
 /** One page that is out of its pool, and everybody who says that it has it. */
 export interface PageInFlight {
@@ -34,7 +34,7 @@ export function pagePoolTrackHolders(env: PagePools, on: boolean): void {
 
 /** @returns the pages of a pool that rest in it: in the cache, in the ring, and the one being cut (if wholly its own). */
 export function pagePoolResting(pool: PagePool): Set<Netmem> {
-  const resting = new Set<Netmem>(pool.cache.subarray(0, pool.allocCount))
+  const resting = new Set<Netmem>(pool.cache.subarray(0, pool.cache[PP_COUNT]))
   ptrRingForEach(pool.ring, (netmem) => resting.add(netmem))
   return resting
 }

@@ -1,5 +1,6 @@
 /** What ties a page to its pool: a few words of `struct page`, set when the pool takes it and cleared when it leaves. */
 import type { Cpu, Pfn } from '@netmem/base'
+import { pageIsPfmemalloc } from '@netmem/memory'
 import { assertNetIovFree, netIovToNetmem, netmemToNetIov } from './net-iov.js'
 import type { Netmem, PagePool, PagePools } from './types.js'
 
@@ -9,6 +10,7 @@ export function pagePoolSetPpInfo(pool: PagePool, netmem: Netmem): void {
   if (netmem > 0) {
     env.mem.pages.pp[netmem] = pool.slot
     env.mem.pages.ppRefCount[netmem] = 1
+    if (pageIsPfmemalloc(env.mem, netmem as Pfn)) pool.reservePages++
   } else {
     const index = netmemToNetIov(netmem)
     env.niovs.pp[index] = pool.slot
@@ -21,8 +23,10 @@ export function pagePoolSetPpInfo(pool: PagePool, netmem: Netmem): void {
 /** Models `page_pool_clear_pp_info`. */
 export function pagePoolClearPpInfo(pool: PagePool, netmem: Netmem): void {
   const { env } = pool
-  if (netmem > 0) env.mem.pages.pp[netmem] = 0
-  else env.niovs.pp[netmemToNetIov(netmem)] = 0
+  if (netmem > 0) {
+    env.mem.pages.pp[netmem] = 0
+    if (pageIsPfmemalloc(env.mem, netmem as Pfn)) pool.reservePages--
+  } else env.niovs.pp[netmemToNetIov(netmem)] = 0
   if (env.takenAt !== null) env.takenAt.delete(netmem)
 }
 

@@ -3,19 +3,29 @@
  * into the cache when it runs where the pool's own poll runs, else into the ring, else out of the pool.
  */
 import { assert, type Cpu, inServingSoftirq, inSoftirq, type Pfn } from '@netmem/base'
-import { pageIsPfmemalloc } from '@netmem/memory'
+import { PG_PFMEMALLOC } from '@netmem/memory'
 import { pagePoolDmaSyncForDevice } from './dma-map.js'
 import { netmemToNetIov } from './net-iov.js'
 import { ptrRingProduce } from './ptr-ring.js'
 import { pagePoolReturnNetmem } from './return.js'
-import { STAT_FOLD, statFold } from './stats.js'
-import { type Netmem, type PagePool, type PagePools, PP_ALLOC_CACHE_SIZE, PP_FLAG_PAGE_FRAG } from './types.js'
+import { statWrapped } from './stats.js'
+import {
+  type Netmem,
+  type PagePool,
+  type PagePools,
+  PP_ALLOC_CACHE_SIZE,
+  PP_COUNT,
+  PP_FLAG_PAGE_FRAG,
+  PP_STAT_CACHED,
+  PP_STAT_RING,
+} from './types.js'
 
 // Hot path.
 
 /** Models `page_pool_recycle_direct`: the caller runs where the pool allocates, e.g. in its poll. Takes the reference. */
 export function pagePoolRecycleDirect(cpu: Cpu, pool: PagePool, pfn: Pfn): void {
-  if (pagePoolUnrefAndTest(pool, pfn)) pagePoolPutUnrefedNetmem(cpu, pool, pfn, -1, true)
+  // The usual case in line: one holder, as `page_pool_unref_netmem` has it too.
+  if (pool.ppRefCount[pfn] === 1 || pagePoolUnrefAndTest(pool, pfn)) pagePoolPutUnrefedNetmem(cpu, pool, pfn, -1, true)
 }
 
 /** Models `page_pool_put_full_page`: syncs all of `maxLen` for the device. Takes the reference. */
@@ -48,23 +58,24 @@ export function pagePoolPutUnrefedNetmem(
     assert(cpu.hardirq === 0, 'page_pool_put_unrefed_netmem: in hardirq')
     assert(!pool.freed, 'page_pool: page returned to a pool that is gone')
   }
-  if (netmem > 0 && (pool.refcount[netmem] !== 1 || pageIsPfmemalloc(pool.env.mem, netmem as Pfn))) {
-    releaseReferenced(cpu, pool, netmem)
-    return
-  }
-  if (pool.dmaSync) pagePoolDmaSyncForDevice(cpu, pool, netmem, dmaSyncSize)
-  if (directAllowed(cpu, pool, allowDirect)) {
-    const count = pool.allocCount
-    if (count !== PP_ALLOC_CACHE_SIZE) {
-      if (__ASSERT__) assert(!pool.cache.subarray(0, count).includes(netmem), 'page_pool: page recycled twice')
-      pool.cache[count] = netmem
-      pool.allocCount = count + 1
-      if (++pool.statCached === STAT_FOLD) statFold(pool)
-      return
+  if ((netmem < 0 || pool.refcount[netmem] === 1) && (pool.reservePages === 0 || !fromReserves(pool, netmem))) {
+    const dev = pool.syncDev
+    if (dev?.needSync) pagePoolDmaSyncForDevice(cpu, pool, netmem, dmaSyncSize)
+    // 6.1 believes the caller, but only in softirq; later kernels find out themselves when the caller does not know.
+    if (pool.napiDirect ? allowDirect || pagePoolNapiLocal(cpu, pool) : allowDirect && inServingSoftirq(cpu)) {
+      const cache = pool.cache
+      const count = cache[PP_COUNT]!
+      if (count < PP_ALLOC_CACHE_SIZE) {
+        if (__ASSERT__) assert(!cache.subarray(0, count).includes(netmem), 'page_pool: page recycled twice')
+        cache[count] = netmem
+        cache[PP_COUNT] = count + 1
+        if (++cache[PP_STAT_CACHED]! === 0) statWrapped(pool, PP_STAT_CACHED)
+        return
+      }
+      pool.statCacheFull++
     }
-    pool.statCacheFull++
-  }
-  recycleInRing(cpu, pool, netmem)
+    recycleInRing(cpu, pool, netmem)
+  } else releaseReferenced(cpu, pool, netmem)
 }
 
 /** Models `page_pool_put_unrefed_page`. */
@@ -130,12 +141,6 @@ export function pagePoolFragmentNetmem(pool: PagePool, netmem: Netmem, count: nu
 
 // Where direct recycling is safe: in the context that also allocates from the pool.
 
-function directAllowed(cpu: Cpu, pool: PagePool, allowDirect: boolean): boolean {
-  // 6.1 believes the caller, but only in softirq; later kernels find out themselves when the caller does not know.
-  if (!pool.env.profile.features.pagePoolNapiDirect) return allowDirect && inServingSoftirq(cpu)
-  return allowDirect || pagePoolNapiLocal(cpu, pool)
-}
-
 /** Models `page_pool_napi_local`: is this softirq the one that polls the pool's queue? */
 export function pagePoolNapiLocal(cpu: Cpu, pool: PagePool): boolean {
   if (!inSoftirq(cpu)) return false
@@ -145,9 +150,14 @@ export function pagePoolNapiLocal(cpu: Cpu, pool: PagePool): boolean {
 
 // Cold path.
 
+/** Models `page_is_pfmemalloc` of a pool's page; the pool counts such pages, so that it need not look when it has none. */
+function fromReserves(pool: PagePool, netmem: Netmem): boolean {
+  return netmem > 0 && (pool.pageFlags[netmem]! & PG_PFMEMALLOC) !== 0
+}
+
 function recycleInRing(cpu: Cpu, pool: PagePool, netmem: Netmem): void {
   if (ptrRingProduce(pool.ring, netmem)) {
-    if (++pool.statRing === STAT_FOLD) statFold(pool)
+    if (++pool.cache[PP_STAT_RING]! === 0) statWrapped(pool, PP_STAT_RING)
     return
   }
   pool.statRingFull++
@@ -201,15 +211,16 @@ function poolOf(env: PagePools, netmem: Netmem): PagePool {
 
 // Models `__page_pool_put_page` for the bulk: true when the entry is to go into the ring.
 function putForBulk(cpu: Cpu, pool: PagePool, netmem: Netmem): boolean {
-  if (netmem > 0 && (pool.refcount[netmem] !== 1 || pageIsPfmemalloc(pool.env.mem, netmem as Pfn))) {
+  if (netmem > 0 && (pool.refcount[netmem] !== 1 || fromReserves(pool, netmem))) {
     releaseReferenced(cpu, pool, netmem)
     return false
   }
-  if (pool.dmaSync) pagePoolDmaSyncForDevice(cpu, pool, netmem, -1)
-  if (pool.env.profile.features.pagePoolNapiDirect && pagePoolNapiLocal(cpu, pool)) {
-    if (pool.allocCount !== PP_ALLOC_CACHE_SIZE) {
-      pool.cache[pool.allocCount++] = netmem
-      if (++pool.statCached === STAT_FOLD) statFold(pool)
+  if (pool.syncDev !== null) pagePoolDmaSyncForDevice(cpu, pool, netmem, -1)
+  if (pool.napiDirect && pagePoolNapiLocal(cpu, pool)) {
+    const { cache } = pool
+    if (cache[PP_COUNT]! < PP_ALLOC_CACHE_SIZE) {
+      cache[cache[PP_COUNT]!++] = netmem
+      if (++cache[PP_STAT_CACHED]! === 0) statWrapped(pool, PP_STAT_CACHED)
       return false
     }
     pool.statCacheFull++
@@ -220,12 +231,12 @@ function putForBulk(cpu: Cpu, pool: PagePool, netmem: Netmem): boolean {
 function recycleRingBulk(cpu: Cpu, pool: PagePool, bulk: Int32Array, count: number): void {
   let i = 0
   for (; i < count; i++) {
-    if (ptrRingProduce(pool.ring, bulk[i]!)) continue
-    pool.statRingFull++
-    break
+    if (!ptrRingProduce(pool.ring, bulk[i]!)) {
+      pool.statRingFull++
+      break
+    }
+    if (++pool.cache[PP_STAT_RING]! === 0) statWrapped(pool, PP_STAT_RING)
   }
-  pool.statRing += i
-  if (pool.statRing >= STAT_FOLD) statFold(pool)
   for (; i < count; i++) pagePoolReturnNetmem(cpu, pool, bulk[i]!)
 }
 

@@ -1,32 +1,26 @@
 /** A pool's counters, under the names that `ethtool -S` and netlink give them. */
-import type { PagePool, PagePoolStats } from './types.js'
+import { type PagePool, type PagePoolStats, PP_STAT_CACHED, PP_STAT_FAST, PP_STAT_RING } from './types.js'
 
-/** Counters of the fast path are small integers; before they could leave that range they move to doubles. */
-export const STAT_FOLD = 0x3fffffff
-
-/** Moves the three fast counters to `folded`. */
-export function statFold(pool: PagePool): void {
-  pool.folded[0]! += pool.statFast
-  pool.folded[1]! += pool.statCached
-  pool.folded[2]! += pool.statRing
-  pool.statFast = 0
-  pool.statCached = 0
-  pool.statRing = 0
+/** Cold: a counter of the fast path has gone through all 2^32 values. @param word `PP_STAT_FAST` and so on. */
+export function statWrapped(pool: PagePool, word: number): void {
+  pool.statWraps[word - PP_STAT_FAST]!++
 }
+
+const wide = (pool: PagePool, word: number): number =>
+  pool.statWraps[word - PP_STAT_FAST]! * 2 ** 32 + (pool.cache[word]! >>> 0)
 
 /** Models `page_pool_get_stats` (net/core/page_pool.c): events since the pool was made. */
 export function pagePoolGetStats(pool: PagePool): PagePoolStats {
-  statFold(pool)
   return {
-    fast: pool.folded[0]!,
+    fast: wide(pool, PP_STAT_FAST),
     slow: pool.statSlow,
     slowHighOrder: pool.statSlowHighOrder,
     empty: pool.statEmpty,
     refill: pool.statRefill,
     waive: pool.statWaive,
-    cached: pool.folded[1]!,
+    cached: wide(pool, PP_STAT_CACHED),
     cacheFull: pool.statCacheFull,
-    ring: pool.folded[2]!,
+    ring: wide(pool, PP_STAT_RING),
     ringFull: pool.statRingFull,
     releasedRefcnt: pool.statReleasedRefcnt,
   }

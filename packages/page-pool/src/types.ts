@@ -31,6 +31,16 @@ export const PP_ALLOC_CACHE_SIZE = 128
 export const PP_ALLOC_CACHE_REFILL = 64
 
 /**
+ * Words behind the cache's slots in the same array: how many slots are filled, and the counters that the fast path
+ * bumps. They live there and not in fields because an `Int32Array` word is incremented in place, where a field is
+ * untagged and tagged again: half of the fast path's time (`bench/recycle.bench.ts`).
+ */
+export const PP_COUNT = 128
+export const PP_STAT_FAST = 129
+export const PP_STAT_CACHED = 130
+export const PP_STAT_RING = 131
+
+/**
  * Models `BIAS_MAX`: the references that a page which is cut into fragments starts with, more than it can ever have
  * users. The kernel takes half of a `long`; here `pp_ref_count` is a 32-bit word of `struct page`, so it is half of
  * that, which is the value of a 32-bit kernel. Nothing observable depends on it: only `BIAS_MAX - users` is ever
@@ -154,9 +164,8 @@ export class PagePools {
 
 /** Models `struct page_pool`. One shape; the first fields are those of the fast path. */
 export class PagePool {
-  /** Models `struct pp_alloc_cache`: slots `[0, allocCount)` hold idle pages, the hottest last. */
-  readonly cache = new Int32Array(PP_ALLOC_CACHE_SIZE)
-  allocCount = 0
+  /** Models `struct pp_alloc_cache`: slots `[0, cache[PP_COUNT])` hold idle pages, the hottest last. */
+  readonly cache = new Int32Array(PP_ALLOC_CACHE_SIZE + 4)
   readonly refcount: Int32Array
   readonly pageFlags: Int32Array
   readonly ppRefCount: Int32Array
@@ -164,12 +173,14 @@ export class PagePool {
   holdCnt = 0
   releaseCnt = 0
   dmaMap = false
-  dmaSync = false
-  // Statistics, folded into `folded` before they leave the small integers.
-  statFast = 0
-  statCached = 0
-  statRing = 0
-  readonly folded = new Float64Array(3)
+  /** Models `dma_sync`: the device to sync recycled pages for, null when the driver does that itself. */
+  syncDev: Device | null = null
+  /** Pages of the pool that came from the memory reserves; they do not come back into it. */
+  reservePages = 0
+  /** Whether this kernel finds out itself that it runs in the pool's context (feature `pagePoolNapiDirect`). */
+  readonly napiDirect: boolean
+  /** How often `PP_STAT_FAST`, `_CACHED` and `_RING` wrapped. */
+  readonly statWraps = [0, 0, 0]
   statSlow = 0
   statSlowHighOrder = 0
   statEmpty = 0
@@ -228,6 +239,7 @@ export class PagePool {
     this.refcount = pages.refcount
     this.pageFlags = pages.flags
     this.ppRefCount = pages.ppRefCount
+    this.napiDirect = env.profile.features.pagePoolNapiDirect
   }
 }
 
