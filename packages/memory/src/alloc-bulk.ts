@@ -1,5 +1,5 @@
 /** Many single pages in one call, as page pools and ring refills take them. */
-import { type Cpu, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
+import { type Cpu, NO_PFN, type Pfn } from '@netmem/base'
 import { allocPages } from './alloc-pages.js'
 import type { Memory } from './memory.js'
 import { pcpRefill } from './pcp.js'
@@ -81,8 +81,8 @@ function fillFromZone(
     if (pcpListLength(list) === 0 && pcpRefill(mem, cpu, zone, pcp, 0, type, false) === 0) break
     const pfn = pcpListPop(list) as Pfn
     pcp.count--
+    // No `mm_page_alloc` event: the kernel's bulk path has none.
     prepNewPage(mem, pfn, 0, gfp)
-    if (mem.trace.mmPageAlloc !== null) mem.trace.mmPageAlloc(cpu, pfn, 0, gfp as Gfp, type, site)
     if (mem.tracker !== null) mem.tracker.pageAlloc(pfn, 0, site)
     out[at + slot] = pfn
     filled++

@@ -99,7 +99,7 @@ function sendFragList(env: InetEnv, cpu: Cpu, net: NetNs, skb: SkBuff, dst: Dst,
     if (next !== null) {
       id = next.next
       next.next = 0
-      prepareNext(env, skb, current, next, hlen, offset, id !== 0)
+      prepareNext(env, current, next, hlen, offset, id !== 0)
       offset += next.len - hlen
     }
     net.mib[IP_FRAG_CREATES] += 1
@@ -120,10 +120,9 @@ function sendFragList(env: InetEnv, cpu: Cpu, net: NetNs, skb: SkBuff, dst: Dst,
 /** The linear bytes of a buffer whose lengths are being rewritten: from its pointers. */
 const skbHeadlenBefore = (skb: SkBuff): number => (skb.tail - skb.data) | 0
 
-/** Models `ip_fraglist_prepare`. `from` is the buffer whose header is copied. */
+/** Models `ip_fraglist_prepare`. `from` is the buffer before it, which is still ours; earlier ones may be anywhere. */
 function prepareNext(
   env: InetEnv,
-  first: SkBuff,
   from: SkBuff,
   frag: SkBuff,
   hlen: number,
@@ -141,9 +140,9 @@ function prepareNext(
   mem.dv.setUint16(at + 6, (offset >> 3) | (more ? IP_MF : 0))
   ipSendCheck(mem, at)
   frag.protocol = ETH_P_IP
-  frag.dev = first.dev
-  frag.priority = first.priority
-  frag.refdst = first.refdst
+  frag.dev = from.dev
+  frag.priority = from.priority
+  frag.refdst = from.refdst
 }
 
 function freeRest(env: InetEnv, cpu: Cpu, first: number): void {
