@@ -158,7 +158,8 @@ export class AllocRecorder {
       },
       kmemCacheFree: (cpu, site, addr, cache) => {
         if (!this.recording) return
-        if (NETWORK_CACHES.has(cache) || NETWORK_SITES.has(site)) this.freed(cpu, 'kmem_cache_free', site, addr, recordedName(cache))
+        if (NETWORK_CACHES.has(cache) || NETWORK_SITES.has(site))
+          this.freed(cpu, 'kmem_cache_free', site, addr, recordedName(cache))
         else this.labels.delete(addr)
       },
       kfree: (cpu, site, addr) => {
