@@ -44,7 +44,7 @@ import { firstPacketLength, udpRecvmsg } from './udp-recvmsg.js'
 import { SOL_UDP, udpAllocProdQueues, udpFlushPendingFrames, udpPushPendingFrames, udpSendmsg } from './udp-send.js'
 import { UdpProdQueue, UdpSock, udpSk } from './udp-sock.js'
 import { udpGetPort, udpHash, udpPutPort, udpUnhash } from './udp-table.js'
-import { udpv6Sendmsg } from './udp6-send.js'
+import { udpV6PushPendingFrames, udpv6Sendmsg } from './udp6-send.js'
 
 const UDP_CORK = 1
 const UDP_ENCAP = 100
@@ -190,7 +190,8 @@ function udpSetsockopt(cpu: Cpu, task: Task, sk: Sock, level: number, opt: numbe
   switch (opt) {
     case UDP_CORK:
       up.corkOpt = on
-      if (on === 0 && up.pending !== 0) udpPushPendingFrames(cpu, sk)
+      if (on === 0 && up.pending === AF_INET6) udpV6PushPendingFrames(cpu, sk)
+      else if (on === 0 && up.pending !== 0) udpPushPendingFrames(cpu, sk)
       return 0
     case UDP_ENCAP:
       if (val.int < 0 || val.int > 7) return -ERRNO.ENOPROTOOPT
