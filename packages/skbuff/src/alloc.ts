@@ -57,7 +57,7 @@ export function allocSkb(
   if ((flags & SKB_ALLOC_FCLONE) !== 0) {
     born |= SKB_FCLONE_ORIG << SKB_FCLONE_SHIFT
     skb.fcloneRef = 1
-    env.skbs[skb.twin]!.flags = SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT
+    skb.twin!.flags = SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT
   }
   return buildSkbBlock(env, skb, data, bytes, born, cpu, 0, 0)
 }

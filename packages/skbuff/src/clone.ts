@@ -9,8 +9,9 @@ import { consumedReason } from './drop-reason.js'
 import { skbOrphanFrags } from './expand.js'
 import { copyRareFields } from './header-fields.js'
 import { skbReleaseAll } from './release.js'
-import { SHINFO_DATAREF_WORD, SKBFL_ZEROCOPY_ENABLE, shinfoFlags } from './shared-info.js'
+import { SHINFO_DATAREF_WORD } from './shared-info.js'
 import {
+  CHECKSUM_NONE,
   SKB_CLONED,
   SKB_FCLONE_CLONE,
   SKB_FCLONE_MASK,
@@ -20,6 +21,7 @@ import {
   SKB_PEEKED,
   SKB_PFMEMALLOC,
   SKB_RARE_MASK,
+  SKB_SHINFO_USED,
   type SkBuff,
   skbHeadroom,
 } from './sk-buff.js'
@@ -31,14 +33,13 @@ import {
  *   user fragments could not be copied.
  */
 export function skbClone(cpu: Cpu, skb: SkBuff, gfp: Gfp): SkBuff | null {
-  if ((shinfoFlags(skb) & SKBFL_ZEROCOPY_ENABLE) !== 0 && skbOrphanFrags(cpu, skb, gfp) !== 0) return null
-  const env = skb.env
   const flags = skb.flags
-  if ((flags & SKB_FCLONE_MASK) >> SKB_FCLONE_SHIFT === SKB_FCLONE_ORIG && skb.fcloneRef === 1) {
-    const n = env.skbs[skb.twin]!
+  if ((flags & SKB_SHINFO_USED) !== 0 && skbOrphanFrags(cpu, skb, gfp) !== 0) return null
+  if ((flags & SKB_FCLONE_MASK) === SKB_FCLONE_ORIG << SKB_FCLONE_SHIFT && skb.fcloneRef === 1) {
     skb.fcloneRef = 2
-    return skbCloneInto(n, skb, SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT)
+    return skbCloneInto(skb.twin!, skb, SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT)
   }
+  const env = skb.env
   const mask = ((flags & SKB_PFMEMALLOC) !== 0 ? gfp | env.mem.gfp.MEMALLOC : gfp) as Gfp
   const obj = kmemCacheAllocObj(env.skbuffCache, cpu, mask, NUMA_NO_NODE, 'skb_clone')
   return obj < 0 ? null : skbCloneInto(env.headBodies[obj]!, skb, 0)
@@ -51,7 +52,7 @@ export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   const at = (skb.end >>> 2) + SHINFO_DATAREF_WORD
   if (__ASSERT__) assert((words[at]! & 0xffff) > 0, 'skb_clone: of freed data')
   words[at]!++
-  skb.flags = flags | SKB_CLONED
+  if ((flags & SKB_CLONED) === 0) skb.flags = flags | SKB_CLONED
   n.flags = (flags & ~(SKB_FCLONE_MASK | SKB_NOHDR | SKB_PEEKED)) | SKB_CLONED | kind
   n.users = 1
   n.next = 0
@@ -78,9 +79,11 @@ export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   n.allocCpu = skb.allocCpu
   n.macLen = skb.macLen
   n.hdrLen = (flags & SKB_NOHDR) !== 0 ? skbHeadroom(skb) : skb.hdrLen
-  n.csum = skb.csum
-  n.csumStart = skb.csumStart
-  n.csumOffset = skb.csumOffset
+  if (skb.ipSummed !== CHECKSUM_NONE) {
+    n.csum = skb.csum
+    n.csumStart = skb.csumStart
+    n.csumOffset = skb.csumOffset
+  }
   n.skbIif = skb.skbIif
   n.cb0 = skb.cb0
   n.cb1 = skb.cb1

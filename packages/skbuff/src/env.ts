@@ -194,7 +194,7 @@ export class Skbuffs {
             usersize: this.sizes.smallHeadRoom,
           })
     this.extCache = kmemCacheCreate(mem, 'skbuff_ext_cache', skbExtBytes(profile), { flags })
-    this.skbs.push(new SkBuff(this, 0, -1, 0, 0 as Addr))
+    this.skbs.push(new SkBuff(this, 0, -1, 0 as Addr))
     this.skbuffCache.onSlab = (first, count) => skbBodies(this, first, count)
     const pairBytes = profile.structs.sk_buff_fclones!.offsets.skb2!
     this.fcloneCache.onSlab = (first, count) => fcloneBodies(this, first, count, pairBytes)
@@ -235,8 +235,8 @@ export function registerSkbDestructor(env: Skbuffs, destructor: SkbDestructor): 
 
 // Cold path: once per slab page.
 
-function newBody(env: Skbuffs, obj: number, addr: Addr, twin: number): SkBuff {
-  const skb = new SkBuff(env, env.skbs.length, obj, twin, addr)
+function newBody(env: Skbuffs, obj: number, addr: Addr): SkBuff {
+  const skb = new SkBuff(env, env.skbs.length, obj, addr)
   env.skbs.push(skb)
   if (skb.id >= env.tstamps.length) {
     const bigger = new Float64Array(env.tstamps.length * 2)
@@ -252,7 +252,7 @@ function skbBodies(env: Skbuffs, first: number, count: number): void {
     const body = env.headBodies[obj]
     // The slab may come back to a number at another place.
     if (body !== undefined) body.addr = addr
-    else env.headBodies[obj] = newBody(env, obj, addr, 0)
+    else env.headBodies[obj] = newBody(env, obj, addr)
   }
 }
 
@@ -265,9 +265,12 @@ function fcloneBodies(env: Skbuffs, first: number, count: number, pairBytes: num
       body.addr = addr
       env.fcloneBodies[2 * obj + 1]!.addr = second
     } else {
-      const id = env.skbs.length
-      env.fcloneBodies[2 * obj] = newBody(env, obj, addr, id + 1)
-      env.fcloneBodies[2 * obj + 1] = newBody(env, obj, second, id)
+      const orig = newBody(env, obj, addr)
+      const clone = newBody(env, obj, second)
+      orig.twin = clone
+      clone.twin = orig
+      env.fcloneBodies[2 * obj] = orig
+      env.fcloneBodies[2 * obj + 1] = clone
     }
   }
 }

@@ -100,16 +100,15 @@ export function skbPpRecycle(cpu: Cpu, skb: SkBuff, addr: Addr): boolean {
  * @param site the caller's name; the kernel tail-calls this one, so that is what the event prints.
  */
 export function kfreeSkbmem(cpu: Cpu, skb: SkBuff, site: string): void {
-  const env = skb.env
-  const flags = skb.flags
   if (__ASSERT__) skb.users = 0
-  if ((flags & SKB_FCLONE_MASK) === 0) {
-    kmemCacheFreeObj(env.skbuffCache, cpu, skb.obj, site)
+  const kind = skb.flags & SKB_FCLONE_MASK
+  if (kind === 0) {
+    kmemCacheFreeObj(skb.env.skbuffCache, cpu, skb.obj, site)
     return
   }
-  const orig = (flags & SKB_FCLONE_MASK) >> SKB_FCLONE_SHIFT === SKB_FCLONE_ORIG ? skb : env.skbs[skb.twin]!
+  const orig = kind === SKB_FCLONE_ORIG << SKB_FCLONE_SHIFT ? skb : skb.twin!
   // As for `users`, the last reference is not written down.
-  if (orig.fcloneRef === 1) kmemCacheFreeObj(env.fcloneCache, cpu, orig.obj, site)
+  if (orig.fcloneRef === 1) kmemCacheFreeObj(skb.env.fcloneCache, cpu, skb.obj, site)
   else orig.fcloneRef--
 }
 

@@ -108,8 +108,8 @@ export class SkBuff {
   declare readonly obj: number
   /** Index in `env.skbs`; never 0. */
   declare readonly id: number
-  /** Id of the other half of an fclone pair, 0 for an ordinary head. */
-  declare readonly twin: number
+  /** The other half of an fclone pair, null for an ordinary head. */
+  declare twin: SkBuff | null
   /** Address of the slab object: what traces print. Changes only when its slab comes back at another place. */
   declare addr: Addr
   // Undefined at birth from here on (see above).
@@ -154,7 +154,7 @@ export class SkBuff {
 
   // One shape for ever: every field set once, in the order in which a life touches them (cache lines), and never
   // `undefined` for an instant, which would make a small integer a field of any kind.
-  constructor(env: Skbuffs, id: number, obj: number, twin: number, addr: Addr) {
+  constructor(env: Skbuffs, id: number, obj: number, addr: Addr) {
     this.env = env
     this.flags = 0
     this.users = 0
@@ -180,7 +180,7 @@ export class SkBuff {
     this.allocCpu = 0
     this.obj = obj
     this.id = id
-    this.twin = twin
+    this.twin = null
     this.addr = addr
     this.prev = 0
     this.networkHeader = 0

@@ -92,7 +92,7 @@ export function auditSkbs(env: Skbuffs, strict = true): void {
     holders.set(skb.end, [...(holders.get(skb.end) ?? []), skb])
     const kind = skb.fclone
     if (kind === SKB_FCLONE_ORIG || kind === SKB_FCLONE_CLONE)
-      check(skb.twin !== 0, () => `${name(skb)} claims to be half of a pair`)
+      check(skb.twin !== null, () => `${name(skb)} claims to be half of a pair`)
   }
   const pages = new Map<number, number>()
   const count = (page: number, refs: number) => pages.set(page, (pages.get(page) ?? 0) + refs)
