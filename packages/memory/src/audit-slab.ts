@@ -34,19 +34,19 @@ export function auditSlab(core: SlabCore): void {
     if (listed[slot] !== 0) fail(`slab ${slot} is on two lists`)
     listed[slot] = 1
   }
-  for (let cpu = 0; cpu < core.freelist.length; cpu++) {
-    const slot = core.cpuSlab[cpu]!
+  for (let cpu = 0; cpu < core.cpus.length; cpu++) {
+    const c = core.cpus[cpu]!
+    const slot = c.slab
     if (slot >= 0) {
       expectState(slot, SLAB_CPU, `current on CPU ${cpu}`)
-      walk(core.freelist[cpu]!, slot)
-    } else if (core.freelist[cpu]! >= 0) fail(`CPU ${cpu} has free objects and no slab`)
+      walk(c.freelist, slot)
+    } else if (c.freelist >= 0) fail(`CPU ${cpu} has free objects and no slab`)
     let partial = 0
-    for (let s = core.cpuPartialHead[cpu]!; s >= 0; s = core.slabNext[s]!) {
+    for (let s = c.partialHead; s >= 0; s = core.slabNext[s]!) {
       expectState(s, SLAB_CPU_PARTIAL, `partial on CPU ${cpu}`)
       partial++
     }
-    if (partial !== core.cpuPartialCount[cpu])
-      fail(`CPU ${cpu} counts ${core.cpuPartialCount[cpu]} partial slabs and has ${partial}`)
+    if (partial !== c.partialCount) fail(`CPU ${cpu} counts ${c.partialCount} partial slabs and has ${partial}`)
   }
   for (let node = 0; node < core.nodePartialHead.length; node++) {
     let partial = 0

@@ -52,9 +52,9 @@ export function memoryCreate(params: MemoryParams): Memory {
     nodes.push({ id, zones: own, cpus })
   }
   fillZones(pages, zones, frames)
-  const { ratio, scale, minFree } = vmSysctls(params)
+  const { ratio, scale } = vmSysctls(params)
   for (const node of nodes) setupPerZoneLowmemReserve(node.zones, ratio)
-  const minFreeKbytes = minFree ?? minFreeKbytesDefault(zones, params.profile.config.TRANSPARENT_HUGEPAGE === 'y')
+  const minFreeKbytes = minFreeKbytesDefault(zones, params.profile.config.TRANSPARENT_HUGEPAGE === 'y')
   setupPerZoneWmarks(zones, minFreeKbytes, scale)
   const floating = params.profile.features.pcpFloatingHigh
   for (const zone of zones)
@@ -66,6 +66,7 @@ export function memoryCreate(params: MemoryParams): Memory {
   const listsThisNode = zonelists(nodes, true)
   const mem = new Memory(params, gfp, gfpClassTable(gfp), pages, zones, nodes, lists, listsThisNode, new VmEvents())
   mem.minFreeKbytes = minFreeKbytes
+  mem.watermarkScaleFactor = scale
   bootCaches(mem)
   return mem
 }
@@ -113,12 +114,11 @@ function fillZones(pages: Pages, zones: readonly Zone[], frames: number): void {
 }
 
 /** Models the `vm.*` sysctls that shape zones; a profile may set them. */
-function vmSysctls({ profile }: MemoryParams): { ratio: number[]; scale: number; minFree: number | null } {
+function vmSysctls({ profile }: MemoryParams): { ratio: number[]; scale: number } {
   const numbers = (name: string): number[] | undefined => profile.sysctl[name]?.trim().split(/\s+/).map(Number)
   return {
     ratio: numbers('vm.lowmem_reserve_ratio') ?? [256, 256, 32],
     scale: numbers('vm.watermark_scale_factor')?.[0] ?? 10,
-    minFree: null,
   }
 }
 

@@ -57,11 +57,19 @@ export {
   ZERO_SIZE_PTR,
 } from './kmalloc.js'
 export type { KmemCacheArgs, SlabCore } from './kmem-cache.js'
-export { KmemCache, kmemCacheCreate, kmemCacheObjAddr, kmemCacheObjOf, kmemCacheSize } from './kmem-cache.js'
+export {
+  KmemCache,
+  kmemCacheCreate,
+  kmemCacheObjAddr,
+  kmemCacheObjAt,
+  kmemCacheObjOf,
+  kmemCacheSize,
+} from './kmem-cache.js'
 export type { LiveAllocation } from './leaks.js'
 export { AllocTracker, leakReport, trackAllocations } from './leaks.js'
 export type { MemoryParams } from './memory.js'
 export { Memory } from './memory.js'
+export { setMinFreeKbytes } from './min-free.js'
 export {
   compoundHead,
   compoundOrder,
@@ -118,7 +126,7 @@ export type { UserBuffer } from './user-buffer.js'
 export { getUserPages, userAddr, userAlloc, userFree, userRead, userWrite } from './user-buffer.js'
 export { checkHeapObject } from './usercopy.js'
 export type { NumaNode } from './zone.js'
-export { Zone } from './zone.js'
+export { setZoneFlags, ZONE_RECLAIM_ACTIVE, Zone } from './zone.js'
 export {
   getOrder,
   MAX_PAGE_ORDER,

@@ -83,8 +83,9 @@ export function kmallocNode(
   const cache = kmallocSlab(mem, size, gfp)
   const core = cache.core
   if (mem.fault?.shouldFail('kmalloc', size, gfp, site)) return NULL
-  let obj = core.freelist[cpu.id]!
-  if (obj >= 0 && node < 0) core.freelist[cpu.id] = core.next[obj]!
+  const c = core.cpus[cpu.id]!
+  let obj = c.freelist
+  if (obj >= 0 && node < 0) c.freelist = core.next[obj]!
   else {
     obj = slabAllocSlow(core, cpu, gfp, node)
     if (obj < 0) return NULL

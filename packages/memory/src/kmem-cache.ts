@@ -60,6 +60,16 @@ export const SLAB_CPU_PARTIAL = 2
 export const SLAB_NODE_PARTIAL = 3
 export const SLAB_FULL = 4
 
+/** Models `struct kmem_cache_cpu`: what one CPU has of a cache. -1 is none. */
+export class KmemCacheCpu {
+  /** First free object of the current slab, as far as this CPU has taken them over. */
+  freelist = -1
+  slab = -1
+  /** Slabs with free objects that the CPU keeps for later, linked in `slabNext`. */
+  partialHead = -1
+  partialCount = 0
+}
+
 /** Models `struct kmem_cache` with its per-CPU and per-node parts: one real cache, shared by merged names. */
 export class SlabCore {
   /** Names that share the cache: 1 is not merged. Models `refcount`. */
@@ -85,11 +95,8 @@ export class SlabCore {
   /** Multiplier and shift of 22 that divide an offset (in words of 8) by the stride. */
   readonly reciprocal: number
 
-  // One entry per CPU; -1 is none.
-  readonly freelist: Int32Array
-  readonly cpuSlab: Int32Array
-  readonly cpuPartialHead: Int32Array
-  readonly cpuPartialCount: Int32Array
+  /** By CPU number. */
+  readonly cpus: readonly KmemCacheCpu[]
   // One entry per node.
   readonly nodePartialHead: Int32Array
   readonly nodePartialTail: Int32Array
@@ -155,10 +162,7 @@ export class SlabCore {
     this.shift = this.objects <= 1 ? 0 : 32 - Math.clz32(this.objects - 1)
     this.slabMask = (4096 << this.order) - 1
     this.reciprocal = this.objects <= 1 ? 0 : Math.ceil(4194304 / (size >>> 3))
-    this.freelist = new Int32Array(cpus).fill(-1)
-    this.cpuSlab = new Int32Array(cpus).fill(-1)
-    this.cpuPartialHead = new Int32Array(cpus).fill(-1)
-    this.cpuPartialCount = new Int32Array(cpus)
+    this.cpus = Array.from({ length: cpus }, () => new KmemCacheCpu())
     this.nodePartialHead = new Int32Array(nodes.length).fill(-1)
     this.nodePartialTail = new Int32Array(nodes.length).fill(-1)
     this.nodePartialCount = new Int32Array(nodes.length)
@@ -290,6 +294,16 @@ export const kmemCacheObjAddr = (cache: KmemCache, obj: number): Addr => cache.c
 /** @returns the number of the object at this address, which must be the start of one of the cache's objects. */
 export function kmemCacheObjOf(cache: KmemCache, addr: Addr): number {
   return objOf(cache.core, addr)
+}
+
+/** @returns the number of the object that holds this address, anywhere inside it; -1 when it is in no slab of the cache. */
+export function kmemCacheObjAt(cache: KmemCache, addr: Addr): number {
+  const { core } = cache
+  const word = core.mem.pages.slab[addr >>> 12]!
+  if (word === 0 || slabWordCache(word) !== core.id) return -1
+  const slot = word & SLAB_WORD_SLOTS
+  const index = Math.floor(((addr - core.slabBase[slot]!) | 0) / core.size)
+  return index < core.slabCount[slot]! ? (slot << core.shift) | index : -1
 }
 
 /** Models `cache_from_obj` and `obj_to_index`: from an address to an object number without a division. */

@@ -59,6 +59,8 @@ export class Memory {
   readonly gfpClass: Uint8Array
   /** Models `vm.min_free_kbytes`. */
   minFreeKbytes = 0
+  /** Models `vm.watermark_scale_factor`: ten-thousandths of a zone between its marks. */
+  watermarkScaleFactor = 10
   readonly vm: VmEvents
 
   /** Real slab caches by id; 0 is none. Merged names share one. */

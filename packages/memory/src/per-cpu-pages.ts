@@ -89,8 +89,8 @@ export class PerCpuPages {
   constructor(
     zone: Zone,
     readonly batch: number,
-    readonly highMin: number,
-    readonly highMax: number,
+    public highMin: number,
+    public highMax: number,
     /** Whether `high` floats: the 6.18 rules. */
     readonly floating: boolean,
     /** Where `freeCount` stops counting frees; 0 when it does not count them (6.1). */

@@ -25,21 +25,23 @@ export function kmemCacheAllocObjBulk(
   const core = cache.core
   const mem = core.mem
   if (mem.fault?.shouldFail('slab', core.objectSize * n, gfp, site)) return 0
-  const id = cpu.id
+  const c = core.cpus[cpu.id]!
   const end = at + n
-  let next = core.next
-  let obj = core.freelist[id]!
-  for (let i = at; i < end; i++) {
-    if (obj < 0) {
-      core.freelist[id] = -1
-      obj = slabAllocSlow(core, cpu, gfp, -1)
-      if (obj < 0) return undoBulk(core, cpu, out, at, i)
-      next = core.next
+  let i = at
+  for (;;) {
+    // Two loops, so that the inner one keeps the table, which grows only in the slow path, in registers.
+    const next = core.next
+    let obj = c.freelist
+    while (obj >= 0 && i < end) {
+      out[i++] = obj
+      obj = next[obj]!
     }
-    out[i] = obj
-    obj = next[obj]!
+    c.freelist = obj
+    if (i === end) break
+    const more = slabAllocSlow(core, cpu, gfp, -1)
+    if (more < 0) return undoBulk(core, cpu, out, at, i)
+    out[i++] = more
   }
-  core.freelist[id] = obj
   if (__ASSERT__) for (let i = at; i < end; i++) markLive(core, out[i]!)
   if ((gfp & core.zeroBit) !== 0) for (let i = at; i < end; i++) zeroObject(core, out[i]!)
   if (mem.tracker !== null)
@@ -88,9 +90,9 @@ export function kmemCacheFreeObjBulk(
     for (let i = at; i < at + n; i++) core.mem.tracker.slabFree(core.addr[objs[i]!]! as Addr)
   if (__ASSERT__) for (let i = at; i < at + n; i++) markFree(core, objs[i]!)
   const { next, shift } = core
-  const id = cpu.id
-  const current = core.cpuSlab[id]!
-  let first = core.freelist[id]!
+  const c = core.cpus[cpu.id]!
+  const current = c.slab
+  let first = c.freelist
   // The kernel starts at the end of the array.
   let i = at + n - 1
   while (i >= at) {
@@ -114,7 +116,7 @@ export function kmemCacheFreeObjBulk(
     }
     slabFreeSlow(core, cpu, slot, head, obj, count)
   }
-  core.freelist[id] = first
+  c.freelist = first
 }
 
 /** Models `kmem_cache_free_bulk`: the same with addresses; the array's content is used up. */

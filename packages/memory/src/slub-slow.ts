@@ -6,6 +6,7 @@ import { type Addr, assert, type Cpu, NO_PFN, type Pfn } from '@netmem/base'
 import { allocPages, freePages } from './alloc-pages.js'
 import { gfpPfmemallocAllowed } from './alloc-slow.js'
 import {
+  type KmemCacheCpu,
   SLAB_CPU,
   SLAB_CPU_PARTIAL,
   SLAB_FULL,
@@ -24,26 +25,26 @@ import { PG_PFMEMALLOC, PG_SLAB } from './pages.js'
  * @returns an object number, -1 when no slab could be had.
  */
 export function slabAllocSlow(core: SlabCore, cpu: Cpu, gfp: number, node: number): number {
-  const id = cpu.id
-  const current = core.cpuSlab[id]!
+  const c = core.cpus[cpu.id]!
+  const current = c.slab
   if (current >= 0) {
     if (slabFits(core, cpu, current, gfp, node)) {
-      const obj = core.freelist[id]! >= 0 ? core.freelist[id]! : takeFreelist(core, current)
-      if (obj >= 0) return load(core, id, obj)
-      core.cpuSlab[id] = -1
+      const obj = c.freelist >= 0 ? c.freelist : takeFreelist(core, current)
+      if (obj >= 0) return load(core, c, obj)
+      c.slab = -1
       core.slabState[current] = SLAB_FULL
-    } else deactivateSlab(core, cpu)
+    } else deactivateCpu(core, cpu, c)
   }
-  while (core.cpuPartialHead[id]! >= 0) {
-    const slot = core.cpuPartialHead[id]!
-    core.cpuPartialHead[id] = core.slabNext[slot]!
-    core.cpuPartialCount[id]!--
-    if (slabFits(core, cpu, slot, gfp, node)) return useSlab(core, id, slot)
+  while (c.partialHead >= 0) {
+    const slot = c.partialHead
+    c.partialHead = core.slabNext[slot]!
+    c.partialCount--
+    if (slabFits(core, cpu, slot, gfp, node)) return useSlab(core, c, slot)
     putPartial(core, cpu, slot)
   }
   let slot = getPartial(core, cpu, gfp, node)
   if (slot < 0) slot = newSlab(core, cpu, gfp, node)
-  return slot < 0 ? -1 : useSlab(core, id, slot)
+  return slot < 0 ? -1 : useSlab(core, c, slot)
 }
 
 /** Models `node_match` and `pfmemalloc_match`: slabs from the reserves are only for those entitled to them. */
@@ -52,8 +53,8 @@ function slabFits(core: SlabCore, cpu: Cpu, slot: number, gfp: number, node: num
   return core.slabPfmemalloc[slot] === 0 || gfpPfmemallocAllowed(core.mem, cpu, gfp)
 }
 
-function load(core: SlabCore, id: number, obj: number): number {
-  core.freelist[id] = core.next[obj]!
+function load(core: SlabCore, c: KmemCacheCpu, obj: number): number {
+  c.freelist = core.next[obj]!
   return obj
 }
 
@@ -65,11 +66,11 @@ function takeFreelist(core: SlabCore, slot: number): number {
   return obj
 }
 
-function useSlab(core: SlabCore, id: number, slot: number): number {
-  if (__ASSERT__) assert(core.freelist[id]! < 0 && core.cpuSlab[id]! < 0, 'the CPU has a slab already')
-  core.cpuSlab[id] = slot
+function useSlab(core: SlabCore, c: KmemCacheCpu, slot: number): number {
+  if (__ASSERT__) assert(c.freelist < 0 && c.slab < 0, 'the CPU has a slab already')
+  c.slab = slot
   core.slabState[slot] = SLAB_CPU
-  return load(core, id, takeFreelist(core, slot))
+  return load(core, c, takeFreelist(core, slot))
 }
 
 /** Models `get_partial`: the wanted node's partial slabs, then, if any node will do, the others'. */
@@ -152,17 +153,17 @@ function removePartial(core: SlabCore, slot: number): void {
  * node as a whole, when `drain` says so.
  */
 function putCpuPartial(core: SlabCore, cpu: Cpu, slot: number, drain: boolean): void {
-  const id = cpu.id
+  const c = core.cpus[cpu.id]!
   let old = -1
-  if (drain && core.cpuPartialCount[id]! >= core.cpuPartialSlabs) {
-    old = core.cpuPartialHead[id]!
-    core.cpuPartialHead[id] = -1
-    core.cpuPartialCount[id] = 0
+  if (drain && c.partialCount >= core.cpuPartialSlabs) {
+    old = c.partialHead
+    c.partialHead = -1
+    c.partialCount = 0
   }
   core.slabState[slot] = SLAB_CPU_PARTIAL
-  core.slabNext[slot] = core.cpuPartialHead[id]!
-  core.cpuPartialHead[id] = slot
-  core.cpuPartialCount[id]!++
+  core.slabNext[slot] = c.partialHead
+  c.partialHead = slot
+  c.partialCount++
   while (old >= 0) {
     const next = core.slabNext[old]!
     putPartial(core, cpu, old)
@@ -179,10 +180,11 @@ function putPartial(core: SlabCore, cpu: Cpu, slot: number): void {
 
 /** Models `put_partials_cpu` and `flush_slab`: the CPU gives up its slab and its partial slabs. */
 export function flushCpuSlab(core: SlabCore, cpu: Cpu, id: number): void {
-  if (core.cpuSlab[id]! >= 0) deactivateCpu(core, cpu, id)
-  let slot = core.cpuPartialHead[id]!
-  core.cpuPartialHead[id] = -1
-  core.cpuPartialCount[id] = 0
+  const c = core.cpus[id]!
+  if (c.slab >= 0) deactivateCpu(core, cpu, c)
+  let slot = c.partialHead
+  c.partialHead = -1
+  c.partialCount = 0
   while (slot >= 0) {
     const next = core.slabNext[slot]!
     putPartial(core, cpu, slot)
@@ -190,16 +192,12 @@ export function flushCpuSlab(core: SlabCore, cpu: Cpu, id: number): void {
   }
 }
 
-function deactivateSlab(core: SlabCore, cpu: Cpu): void {
-  deactivateCpu(core, cpu, cpu.id)
-}
-
 /** Models `deactivate_slab`: the CPU's free objects return to the slab, and the slab to where its fullness puts it. */
-function deactivateCpu(core: SlabCore, cpu: Cpu, id: number): void {
-  const slot = core.cpuSlab[id]!
-  let obj = core.freelist[id]!
-  core.cpuSlab[id] = -1
-  core.freelist[id] = -1
+function deactivateCpu(core: SlabCore, cpu: Cpu, c: KmemCacheCpu): void {
+  const slot = c.slab
+  let obj = c.freelist
+  c.slab = -1
+  c.freelist = -1
   const hadFree = obj >= 0
   while (obj >= 0) {
     const next = core.next[obj]!
@@ -357,7 +355,7 @@ function grown<T extends Int32Array | Uint8Array>(old: T, larger: T): T {
 /** Models `__kmem_cache_shrink`: CPUs give up their slabs, empty slabs go back. @returns slabs given back. */
 export function shrinkCore(core: SlabCore, cpu: Cpu): number {
   const before = core.slabsFreed
-  for (let id = 0; id < core.freelist.length; id++) flushCpuSlab(core, cpu, id)
+  for (let id = 0; id < core.cpus.length; id++) flushCpuSlab(core, cpu, id)
   for (let node = 0; node < core.nodePartialHead.length; node++) {
     let slot = core.nodePartialHead[node]!
     while (slot >= 0) {

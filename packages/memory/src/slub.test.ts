@@ -18,6 +18,7 @@ import {
   kmemCacheFreeObjBulk,
   kmemCacheInuse,
   kmemCacheObjAddr,
+  kmemCacheObjAt,
   kmemCacheObjOf,
   kmemCacheShrink,
   kmemCacheZalloc,
@@ -102,6 +103,7 @@ describe('SLUB', () => {
       const count = cache.core.objects + 1
       for (let i = 0; i < count; i++) {
         const obj = kmemCacheAllocObj(cache, cpu, mem.gfp.GFP_KERNEL, -1, SITE)
+        expect(kmemCacheObjAt(cache, (kmemCacheObjAddr(cache, obj) + bytes - 1) as Addr)).toBe(obj)
         expect(kmemCacheObjOf(cache, kmemCacheObjAddr(cache, obj))).toBe(obj)
       }
     }
@@ -134,9 +136,9 @@ describe('SLUB', () => {
     expect(cache.core.cpuPartialSlabs).toBe(7)
     const addrs = Array.from({ length: 16 * 20 }, () => kmemCacheAlloc(cache, cpu, mem.gfp.GFP_ATOMIC, SITE))
     for (let slab = 0; slab < 7; slab++) kmemCacheFree(cache, cpu, addrs[slab * 16]!, SITE)
-    expect([cache.core.cpuPartialCount[0], cache.core.nodePartialCount[0]]).toEqual([7, 0])
+    expect([cache.core.cpus[0]!.partialCount, cache.core.nodePartialCount[0]]).toEqual([7, 0])
     kmemCacheFree(cache, cpu, addrs[7 * 16]!, SITE)
-    expect([cache.core.cpuPartialCount[0], cache.core.nodePartialCount[0]]).toEqual([1, 7])
+    expect([cache.core.cpus[0]!.partialCount, cache.core.nodePartialCount[0]]).toEqual([1, 7])
     auditSlab(cache.core)
   })
 

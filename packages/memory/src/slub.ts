@@ -20,8 +20,9 @@ export function kmemCacheAllocObj(cache: KmemCache, cpu: Cpu, gfp: number, node:
   const core = cache.core
   const mem = core.mem
   if (mem.fault?.shouldFail('slab', core.objectSize, gfp, site)) return NO_OBJ
-  let obj = core.freelist[cpu.id]!
-  if (obj >= 0 && node < 0) core.freelist[cpu.id] = core.next[obj]!
+  const c = core.cpus[cpu.id]!
+  let obj = c.freelist
+  if (obj >= 0 && node < 0) c.freelist = core.next[obj]!
   else {
     obj = slabAllocSlow(core, cpu, gfp, node)
     if (obj < 0) {
@@ -70,11 +71,12 @@ export function kmemCacheFreeObj(cache: KmemCache, cpu: Cpu, obj: number, site: 
 export function slabFree(core: SlabCore, cpu: Cpu, obj: number): void {
   if (__ASSERT__) markFree(core, obj)
   const slot = obj >> core.shift
-  if (slot === core.cpuSlab[cpu.id]) {
-    const first = core.freelist[cpu.id]!
+  const c = core.cpus[cpu.id]!
+  if (slot === c.slab) {
+    const first = c.freelist
     if (first === obj) doubleFree(core, obj)
     core.next[obj] = first
-    core.freelist[cpu.id] = obj
+    c.freelist = obj
   } else slabFreeSlow(core, cpu, slot, obj, obj, 1)
 }
 

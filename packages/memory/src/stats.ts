@@ -72,8 +72,8 @@ function freeOnNodeLists(core: SlabCore): number {
 export function kmemCacheInuse(core: SlabCore): number {
   let used = 0
   for (let slot = 0; slot < core.slots; slot++) if (core.slabState[slot] !== 0) used += core.slabInuse[slot]!
-  for (let cpu = 0; cpu < core.freelist.length; cpu++)
-    for (let obj = core.freelist[cpu]!; obj >= 0; obj = core.next[obj]!) used--
+  for (let cpu = 0; cpu < core.cpus.length; cpu++)
+    for (let obj = core.cpus[cpu]!.freelist; obj >= 0; obj = core.next[obj]!) used--
   return used
 }
 

@@ -1,7 +1,7 @@
 import { Cpu } from '@netmem/base'
 import { describe, expect, it } from 'vitest'
 import { addToFreeList } from './buddy.js'
-import { allocPages, freePages, pageIsPfmemalloc, Zone, zoneInfo } from './index.js'
+import { allocPages, freePages, pageIsPfmemalloc, setMinFreeKbytes, Zone, zoneInfo } from './index.js'
 import { Pages } from './pages.js'
 import { auditMemory, testMachine } from './testing.js'
 import {
@@ -56,6 +56,18 @@ describe('watermarks', () => {
     expect(minFreeKbytesDefault(zonesOf(3840, 772915, 360448), true)).toBe(67584)
     expect(minFreeKbytesDefault(zonesOf(3840, 772915, 360448), false)).toBe(8531)
     expect(minFreeKbytesDefault(zonesOf(0, 0, 256), true)).toBe(128)
+  })
+
+  it('move when min_free_kbytes is set, and the per-CPU limits with them', () => {
+    const { mem, cpu } = testMachine({ bytes: 256 << 20 })
+    const before = zoneInfo(mem)[2]!
+    setMinFreeKbytes(mem, mem.minFreeKbytes * 4)
+    const after = zoneInfo(mem)[2]!
+    expect(after.min).toBeGreaterThanOrEqual(before.min * 4)
+    expect(after.pagesets[0]!.highMin).toBeGreaterThan(before.pagesets[0]!.highMin)
+    setMinFreeKbytes(mem, 4 * mem.zones.reduce((sum, zone) => sum + zone.managed, 0))
+    expect(allocPages(mem, cpu, mem.gfp.GFP_NOWAIT, 0, -1, SITE)).toBe(0)
+    expect(allocPages(mem, cpu, mem.gfp.GFP_ATOMIC, 0, -1, SITE)).not.toBe(0)
   })
 
   it('size batches by zone', () => {
