@@ -1,9 +1,11 @@
 import type { Addr, DmaAddr, Gfp, Pfn } from '@netmem/base'
 import { describe, expect, it } from 'vitest'
 import { dmaAllocCoherent, dmaFreeCoherent } from './coherent.js'
-import { type DmaMisuse, debugDmaAssertIdle, debugDmaFreeCoherent } from './debug.js'
+import { debugDmaFreeCoherent } from './debug.js'
+import { debugDmaAssertIdle } from './debug-owner.js'
 import { type Device, dmaClearMask } from './device.js'
 import { deviceCreate } from './dma.js'
+import type { DmaMisuse } from './dma-debug.js'
 import { dmaEngineWrite } from './engine.js'
 import {
   dmaMapPageAttrs,

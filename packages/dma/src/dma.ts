@@ -4,8 +4,8 @@
  */
 import type { Cpu, EventQueue, KernelProfile, Trace } from '@netmem/base'
 import type { Memory } from '@netmem/memory'
-import { DmaDebug, type DmaDebugParams } from './debug.js'
 import { Device, type DeviceParams } from './device.js'
+import { DmaDebug, type DmaDebugParams } from './dma-debug.js'
 import { type IommuParams, iommuAttachDevice } from './iommu-dma.js'
 import type { LineCache } from './noncoherent.js'
 import { type IoTlbMem, type SwiotlbParams, swiotlbInit } from './swiotlb.js'

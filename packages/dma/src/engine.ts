@@ -4,7 +4,7 @@
  * a fault instead of as somebody else's corrupted memory.
  */
 import { type DmaAddr, ERRNO } from '@netmem/base'
-import { debugDmaDeviceWrote } from './debug.js'
+import { debugDmaDeviceWrote } from './debug-owner.js'
 import type { Device } from './device.js'
 import type { DmaFault } from './dma.js'
 import { IOMMU_READ, IOMMU_WRITE, pteIsStale, pteToPfn } from './iommu.js'

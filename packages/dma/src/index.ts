@@ -5,9 +5,8 @@ export {
 } from './coherent.js'
 export type { CoherentPool } from './coherent-pool.js'
 export { dmaDeclareCoherentMemory, dmaReleaseCoherentMemory, dmaReleaseFromDevCoherent } from './coherent-pool.js'
-export type { DmaDebugError, DmaDebugParams, DmaMisuse } from './debug.js'
-export { DmaDebug, debugDmaAssertIdle } from './debug.js'
 export type { DmaDebugEntry, DmaDebugType } from './debug-entries.js'
+export { debugDmaAssertIdle } from './debug-owner.js'
 export type { DeviceParams } from './device.js'
 export {
   Device,
@@ -27,6 +26,8 @@ export {
 } from './device.js'
 export type { DmaFault, DmaParams } from './dma.js'
 export { Dma, deviceCreate, dmaInit } from './dma.js'
+export type { DmaDebugError, DmaDebugParams, DmaMisuse } from './dma-debug.js'
+export { DmaDebug } from './dma-debug.js'
 export {
   DmaPool,
   dmaPoolAlloc,

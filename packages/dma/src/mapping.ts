@@ -8,15 +8,9 @@
  * These functions check, choose the back end, tell the debug facility and the tracepoints, and do nothing else.
  */
 import { type Addr, assert, bug, type Cpu, type DmaAddr, ERRNO, type Pfn } from '@netmem/base'
-import {
-  debugDmaMapPhys,
-  debugDmaMappingError,
-  debugDmaMapSingle,
-  debugDmaSyncSingleForCpu,
-  debugDmaSyncSingleForDevice,
-  debugDmaUnmapPhys,
-  debugDmaVerify,
-} from './debug.js'
+import { debugDmaMapPhys, debugDmaMappingError, debugDmaMapSingle, debugDmaUnmapPhys } from './debug.js'
+import { debugDmaVerify } from './debug-owner.js'
+import { debugDmaSyncSingleForCpu, debugDmaSyncSingleForDevice } from './debug-sync.js'
 import { type Device, dmaDevNeedSync } from './device.js'
 import {
   dmaDirectMapPhys,

@@ -1,6 +1,7 @@
 /** Scatter-gather lists: many pieces, mapped and unmapped as one. */
 import { assert, type Cpu, type DmaAddr, ERRNO, type Pfn } from '@netmem/base'
 import { debugDmaMapSg, debugDmaUnmapSg } from './debug.js'
+import { debugDmaSyncSg } from './debug-sync.js'
 import type { Device } from './device.js'
 import {
   dmaDirectMapPhys,
@@ -106,7 +107,7 @@ function unmapPieces(cpu: Cpu, dev: Device, sgl: readonly Scatterlist[], dir: Dm
 export function dmaSyncSgForCpu(cpu: Cpu, dev: Device, sgl: readonly Scatterlist[], dir: DmaDirection): void {
   const sync = dev.dmaIommu ? iommuDmaSyncSingleForCpu : (dev.dmaOps?.syncSingleForCpu ?? dmaDirectSyncSingleForCpu)
   for (const sg of sgl) sync(cpu, dev, sg.dmaAddress, sg.dmaBytes, dir)
-  dev.env.debug?.syncSg(dev, sgl, dir, true)
+  if (dev.env.debug !== null) debugDmaSyncSg(dev.env.debug, dev, sgl, dir, true)
 }
 
 /** Models `dma_sync_sg_for_device`. */
@@ -115,5 +116,5 @@ export function dmaSyncSgForDevice(cpu: Cpu, dev: Device, sgl: readonly Scatterl
     ? iommuDmaSyncSingleForDevice
     : (dev.dmaOps?.syncSingleForDevice ?? dmaDirectSyncSingleForDevice)
   for (const sg of sgl) sync(cpu, dev, sg.dmaAddress, sg.dmaBytes, dir)
-  dev.env.debug?.syncSg(dev, sgl, dir, false)
+  if (dev.env.debug !== null) debugDmaSyncSg(dev.env.debug, dev, sgl, dir, false)
 }

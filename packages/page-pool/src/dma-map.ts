@@ -9,6 +9,7 @@ import {
   dmaDevNeedSync,
   dmaMapPageAttrs,
   dmaMappingError,
+  dmaSyncSingleForCpu,
   dmaSyncSingleForDevice,
   dmaUnmapPageAttrs,
 } from '@netmem/dma'
@@ -37,9 +38,10 @@ export function pagePoolDmaSyncForDevice(cpu: Cpu, pool: PagePool, netmem: Netme
   dmaSyncSingleForDevice(cpu, dev, dma as DmaAddr, size, pool.dmaDir, 'page_pool_dma_sync_for_device')
 }
 
-/** Models `page_pool_dma_sync_for_cpu`: what a driver calls before it reads a received frame at `offset` into the page. */
-export function pagePoolDmaSyncSizeForCpu(bytes: number, offset: number, pool: PagePool): number {
-  return Math.min(bytes, pool.pageBytes - offset)
+/** Models `page_pool_dma_sync_for_cpu`: before a driver reads a frame that lies `offset` bytes behind the pool's own offset. */
+export function pagePoolDmaSyncForCpu(cpu: Cpu, pool: PagePool, netmem: Netmem, offset: number, bytes: number): void {
+  const dma = pagePoolGetDmaAddr(pool, netmem) + pool.offset + offset
+  dmaSyncSingleForCpu(cpu, pool.dev!, dma as DmaAddr, bytes, pool.dmaDir, 'page_pool_dma_sync_for_cpu')
 }
 
 /**

@@ -23,7 +23,7 @@ export {
   pagePoolUpdateNid,
   pagePoolUseXdpMem,
 } from './destroy.js'
-export { pagePoolDmaSyncForDevice } from './dma-map.js'
+export { pagePoolDmaSyncForCpu, pagePoolDmaSyncForDevice } from './dma-map.js'
 export { pagePoolAlloc, pagePoolAllocFrag, pagePoolAllocFragNetmem, pagePoolAllocVa } from './frag.js'
 export { pagePoolInflight } from './inflight.js'
 export type { NetIovs } from './net-iov.js'

@@ -13,6 +13,7 @@ import {
   pagePoolEnableDirectRecycling,
   pagePoolNidChanged,
 } from './destroy.js'
+import { pagePoolDmaSyncForCpu } from './dma-map.js'
 import { pagePoolInflight } from './inflight.js'
 import {
   napiPpPutPage,
@@ -434,6 +435,18 @@ describe("the pool's mappings", () => {
     const bounced = make(m, { ...params, dev: deviceCreate(m.dma, { name: 'nic' }) })
     pagePoolRecycleDirect(m.cpu, bounced, take(m, bounced, 1)[0]!)
     expect(syncs).toBe(65)
+  })
+
+  it('are synced for the CPU where the frame lies', () => {
+    const m = poolMachine()
+    const dev = deviceCreate(m.dma, { name: 'soc', coherent: false })
+    const pool = make(m, { flags: MAP_SYNC, dev, dmaDir: DMA_FROM_DEVICE, maxLen: 1536, offset: 256 })
+    const [a] = take(m, pool, 1)
+    const dma = m.mem.pages.dmaAddr[a!]! + 256
+    dmaEngineWrite(dev, dma as never, new Uint8Array(200).fill(7), 0, 200)
+    expect(m.mem.u8[a! * 4096 + 256]).toBe(0)
+    pagePoolDmaSyncForCpu(m.cpu, pool, a!, 64, 64)
+    expect([255, 319, 320, 383, 384].map((at) => m.mem.u8[a! * 4096 + at])).toEqual([0, 0, 7, 7, 0])
   })
 
   it('that cannot be made leave the page out, and the pool gives what could be mapped', () => {
