@@ -19,6 +19,11 @@ export {
   inetRouteAdd,
   neighAdd,
 } from './route.js'
+export { TcpEnv } from './tcp/tcp-env.js'
+export { type TcpInfo, tcpGetInfo } from './tcp/tcp-info.js'
+export { tcpOf } from './tcp/tcp-init.js'
+export { TcpSock, tcpSk } from './tcp/tcp-sock.js'
+export { SOL_TCP, TCP_OPT } from './tcp/tcp-sockopt.js'
 export { Udp, udpOf } from './udp/udp-env.js'
 export { SOL_UDP, UDP_MAX_SEGMENTS, UDP_SEGMENT } from './udp/udp-send.js'
 export { UdpSock, udpSk } from './udp/udp-sock.js'

@@ -26,6 +26,7 @@ import { icmpv6Init } from './ip6/icmpv6.js'
 import { ipv6Rcv } from './ip6/ip6-input.js'
 import { ip6FragExpire } from './ip6/ip6-reassembly.js'
 import { rawInitSock, rawSockOps } from './raw/raw-ops.js'
+import { tcpInit } from './tcp/tcp-init.js'
 import { Udp } from './udp/udp-env.js'
 import { udpErr } from './udp/udp-error.js'
 import { udpGroLookup } from './udp/udp-gro.js'
@@ -64,6 +65,7 @@ export function inetInit(params: InetParams): InetEnv {
     errHandler: (cpu, skb, type, code, info) => udpv6Err(udp, cpu, skb, type, code, info),
   })
   const initUdp = (cpu: Cpu, sk: Parameters<typeof udpInitSock>[2]): number => udpInitSock(env, cpu, sk)
+  tcpInit(env, params.seed ?? 1)
   inetRegisterProtosw(env, {
     family: AF_INET,
     type: SOCK_DGRAM,

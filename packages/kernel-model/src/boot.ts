@@ -68,7 +68,7 @@ export function bootKernel(params: BootParams): Kernel {
   const devs = netDevInit({ mem, skbs, pagePools, cpus, clock, trace, profile, seed })
   netDevSysctlApply(devs, sysctls)
   const socks = sockEnvCreate({ mem, skbs, cpus, clock, trace, profile, sysctls })
-  const inet = inetInit({ socks, devs })
+  const inet = inetInit({ socks, devs, seed })
   const kernel = new Kernel({
     profile,
     cpus,

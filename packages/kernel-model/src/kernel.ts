@@ -3,16 +3,17 @@
  * namespaces, write sysctls, let time pass. System calls are in `syscalls.ts`, devices in `devices.ts`.
  */
 import { type Cpu, type EventQueue, inSoftirq, type KernelProfile, Prng, type Trace } from '@netmem/base'
-import type { InetEnv } from '@netmem/inet'
+import { type InetEnv, tcpGetInfo, tcpOf } from '@netmem/inet'
 import type { Memory } from '@netmem/memory'
 import { pageFragRelease } from '@netmem/page-frag'
 import type { Skbuffs } from '@netmem/skbuff'
-import { protoMemoryAllocated, type SockEnv } from '@netmem/sockmem'
+import { protoMemoryAllocated, type Sock, type SockEnv } from '@netmem/sockmem'
 import { doSoftirq, type NetDevs } from '@netmem/virtual-nic'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Links } from './links.js'
 import type { Net } from './net.js'
 import { Process } from './process.js'
+import { socketFile } from './socket-file.js'
 import type { SysctlFiles } from './sysctl/files.js'
 
 /** The packages' states, as `bootKernel` made them. */
@@ -110,13 +111,14 @@ export class Kernel {
   }
 
   /** @returns time-wait sockets of a namespace. */
-  timeWaitSockets(_net: Net): number {
-    return 0
+  timeWaitSockets(net: Net): number {
+    return tcpOf(this.inet).timewaitSockets(net.ns)
   }
 
   /** Models getsockopt(TCP_INFO): the fields of `struct tcp_info` by name. */
-  tcpInfo(_process: Process, _fd: number): Readonly<Record<string, number>> {
-    return {}
+  tcpInfo(process: Process, fd: number): Readonly<Record<string, number>> {
+    const sk = socketFile(process, fd)?.priv as Sock | undefined
+    return sk?.proto.isTcp === true ? tcpGetInfo(sk) : {}
   }
 
   /** Lets virtual time pass: timers, interrupts and deferred work that are due run. */
