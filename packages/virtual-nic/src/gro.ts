@@ -38,7 +38,7 @@ import { GRO_HASH_BUCKETS, MAX_GRO_SKBS, type NapiStruct } from './napi-struct.j
 import type { NetDevice } from './net-device.js'
 import type { NetDevs } from './net-devs.js'
 import { findOffload, GRO_IN_PROGRESS, type PacketOffload } from './offload.js'
-import { netifReceiveSkbList } from './receive.js'
+import { netifReceiveSkb, netifReceiveSkbList } from './receive.js'
 
 /** Models `enum gro_result`. */
 export const GRO_MERGED = 0
@@ -58,9 +58,11 @@ export function napiGroReceive(cpu: Cpu, napi: NapiStruct, skb: SkBuff): number 
   const env = napi.env
   const dev = env.devices[skb.dev]!
   skb.napiId = napi.napiId
-  // A device that does not merge, or whose program must see single frames, goes the short way.
+  // A device that does not merge, or whose program must see single frames, goes the short way: at once, where the
+  // kernel gathers eight. Nothing but the order of the work differs, and a packet stays in the cache.
   if ((dev.features & NETIF_F_GRO) === 0 || dev.xdpProg !== null) {
-    groNormalOne(cpu, napi, skb, 1)
+    if (napi.rxCount === 0) netifReceiveSkb(env, cpu, skb)
+    else groNormalOne(cpu, napi, skb, 1)
     return GRO_NORMAL
   }
   const offload = findOffload(env, skb.protocol)

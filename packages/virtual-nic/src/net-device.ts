@@ -111,6 +111,9 @@ export interface NetDeviceOps {
   xskWakeup?(dev: NetDevice, queue: number, cpu: Cpu): number
 }
 
+/** Models `rx_handler_func_t`. @returns one of `RX_HANDLER_*`. */
+export type RxHandler = (cpu: Cpu, skb: SkBuff, dev: NetDevice) => number
+
 export class NetDevice {
   /** Bits of `IFF_*`; `IFF_UP` is the administrator's wish. */
   flags = 0
@@ -141,16 +144,16 @@ export class NetDevice {
   /** The first two bytes and the last four of the MAC address, big endian, for quick comparison. */
   macHi = 0
   macLo = 0
-  /** This device's generic XDP program, or null. */
-  xdpProg: XdpProgram | null = null
+  /** Not 0 when received packets need more than a look at their protocol: a program, a handler, a bound protocol. */
+  rxSlow = 0
+  private generic: XdpProgram | null = null
+  private handler: RxHandler | null = null
   /** The program the driver runs natively, or null; for the registry's bookkeeping only. */
   xdpNative: XdpProgram | null = null
   /** Models `dev->ptype_all`: taps bound to this device. */
   readonly ptypeAll: PacketType[] = []
   /** Models `dev->ptype_specific`. */
   readonly ptypeSpecific: PacketType[] = []
-  /** Models `dev->rx_handler` (bridges, bonds): null, or a function that may take the skb. */
-  rxHandler: ((cpu: Cpu, skb: SkBuff, dev: NetDevice) => number) | null = null
   readonly txq: NetdevQueue[] = []
   readonly napis: NapiStruct[] = []
   realNumTxQueues = 1
@@ -180,6 +183,29 @@ export class NetDevice {
     public ns: number,
     readonly ops: NetDeviceOps,
   ) {}
+
+  /** This device's generic XDP program, or null. */
+  get xdpProg(): XdpProgram | null {
+    return this.generic
+  }
+  set xdpProg(prog: XdpProgram | null) {
+    this.generic = prog
+    this.updateRxSlow()
+  }
+
+  /** Models `dev->rx_handler` (bridges, bonds): null, or a function that may take the skb. */
+  get rxHandler(): RxHandler | null {
+    return this.handler
+  }
+  set rxHandler(handler: RxHandler | null) {
+    this.handler = handler
+    this.updateRxSlow()
+  }
+
+  /** Recounts what keeps packets off the short way. */
+  updateRxSlow(): void {
+    this.rxSlow = (this.generic !== null ? 1 : 0) + (this.handler !== null ? 1 : 0) + this.ptypeSpecific.length
+  }
 }
 
 /** Models `eth_hw_addr_set`. @param mac six bytes as `aa:bb:cc:dd:ee:ff`. @throws RangeError when it is no such text. */

@@ -76,7 +76,11 @@ export function devRemovePack(env: NetDevs, pt: PacketType): void {
 // The receive path asks one integer whether anybody taps at all, instead of walking two lists per packet.
 function countTaps(env: NetDevs): void {
   let taps = env.ptypeAll.length
-  for (const dev of env.devices) if (dev !== null) taps += dev.ptypeAll.length
+  for (const dev of env.devices) {
+    if (dev === null) continue
+    taps += dev.ptypeAll.length
+    dev.updateRxSlow()
+  }
   env.taps = taps
 }
 

@@ -61,25 +61,17 @@ export function netifReceiveSkbCore(env: NetDevs, cpu: Cpu, skb: SkBuff): number
   skb.macLen = network - skb.macHeader
   env.softnet[cpu.id]!.processed++
   skb.skbIif = dev.id
-  const type = skb.protocol
-  // Everything that is not the plain case of one handler leaves by one test.
-  if (
-    env.taps !== 0 ||
-    dev.xdpProg !== null ||
-    dev.rxHandler !== null ||
-    dev.ptypeSpecific.length !== 0 ||
-    (skb.flags & SKB_VLAN_PRESENT) !== 0 ||
-    type === ETH_P_8021Q ||
-    type === ETH_P_8021AD
-  )
-    return netifReceiveSkbSlow(env, cpu, skb, dev)
-  const bucket = env.ptypeBase[type & (PTYPE_HASH_SIZE - 1)]!
-  if (bucket.length === 1) {
-    const pt = bucket[0]!
-    if (pt.type === type && (pt.ns === undefined || pt.ns === dev.ns) && !hasUserFrags(skb))
-      return pt.func(cpu, skb, dev, pt, dev)
+  // The plain case of one handler; everything else leaves by one test.
+  if ((env.taps | dev.rxSlow | (skb.flags & SKB_VLAN_PRESENT)) === 0) {
+    const type = skb.protocol
+    const bucket = env.ptypeBase[type & (PTYPE_HASH_SIZE - 1)]!
+    if (bucket.length === 1) {
+      const pt = bucket[0]!
+      if (pt.type === type && (pt.ns === undefined || pt.ns === dev.ns) && !hasUserFrags(skb))
+        return pt.func(cpu, skb, dev, pt, dev)
+    }
   }
-  return deliver(env, cpu, skb, dev, dev, null, false)
+  return netifReceiveSkbSlow(env, cpu, skb, dev)
 }
 
 // Cold path: taps, XDP, VLANs, bridges, several handlers of one type.

@@ -15,6 +15,7 @@ import {
   dmaFreeCoherent,
   dmaSyncSingleForCpu,
 } from '@netmem/dma'
+import { pageIsPfmemalloc } from '@netmem/memory'
 import {
   type PagePool,
   PP_FLAG_DMA_MAP,
@@ -27,10 +28,14 @@ import {
   pagePoolRecycleDirect,
 } from '@netmem/page-pool'
 import {
+  buildSkbBody,
   CHECKSUM_UNNECESSARY,
   kfreeSkb,
   napiAllocSkb,
   napiBuildSkb,
+  napiSkbCacheGet,
+  SKB_HEAD_FRAG,
+  SKB_PFMEMALLOC,
   SKB_PP_RECYCLE,
   type SkBuff,
   skbAddRxFrag,
@@ -84,6 +89,8 @@ import type { XdpFrame } from '../xdp-frame.js'
 import { auditTxRing, nicCleanTx, nicDropTx, nicStartXmit, TxRing } from './nic-tx.js'
 import { ppNicRunXdp, ppNicXdpFlush, ppNicXdpXmit } from './pp-nic-xdp.js'
 
+/** What an skb on a pool page is born with. */
+const RX_SKB_FLAGS = SKB_HEAD_FRAG | SKB_PP_RECYCLE
 /** Receive buffers refilled at once: doorbells are dear. */
 const RX_REFILL_BATCH = 16
 /** A small ring refills earlier: a quarter of it at least. */
@@ -231,7 +238,10 @@ function ppNicCleanRx(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue, b
   const mask = ring.count - 1
   const base = queue.hw.rx.base
   const headroom = ring.headroom
-  const pageBytes = env.profile.page_size
+  const skbs = env.skbs
+  const { pageBytes, headBytes, sharedInfoBytes } = skbs.sizes
+  const room = pageBytes - sharedInfoBytes
+  const truesize = pageBytes + headBytes
   const napi = queue.napi
   const pool = ring.pool!
   const needSync = dmaDevNeedSync(nic.hw.device)
@@ -253,15 +263,17 @@ function ppNicCleanRx(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue, b
     at = (at + 1) & mask
     if (needSync) syncRx(cpu, nic, pool, pfn as Pfn, headroom, len)
     if (plain && (status & (RXD_EOP | RXD_ERROR | RXD_VLAN)) === RXD_EOP && ring.partial === 0 && len >= ETH_HLEN) {
-      const skb = napiBuildSkb(env.skbs, cpu, (pfn << 12) as Addr, pageBytes)
+      const skb = napiSkbCacheGet(skbs, cpu)
       if (skb === null) {
         // No memory for a head: the page goes back to the pool and the frame is lost, but the ring lives.
         pagePoolRecycleDirect(cpu, pool, pfn as Pfn)
         dev.stats[RX_DROPPED]!++
         continue
       }
-      skb.flags |= SKB_PP_RECYCLE
-      skb.data = (skb.data + headroom) as Addr
+      // What `napiBuildSkb` does, with what this driver knows: the block is one page, and where the frame starts.
+      const flags =
+        pool.reservePages !== 0 && pageIsPfmemalloc(env.mem, pfn as Pfn) ? RX_SKB_FLAGS | SKB_PFMEMALLOC : RX_SKB_FLAGS
+      buildSkbBody(skbs, skb, (pfn << 12) as Addr, room, truesize, flags, pfn as Pfn, cpu.id, headroom, 0)
       skb.tail = (skb.data + len) as Addr
       skb.len = len
       if (recordQueue !== 0) skb.queueMapping = recordQueue
@@ -311,9 +323,7 @@ export function ppNicRefill(cpu: Cpu, nic: PpNic, queue: PpNicQueue): void {
     const d = base + at * DESC_WORDS
     ring.pages[at] = pfn
     i32[d] = dma | 0
-    i32[d + 1] = Math.floor(dma / 4294967296)
-    i32[d + 2] = 0
-    i32[d + 3] = 0
+    i32[d + 1] = dma < 4294967296 ? 0 : Math.floor(dma / 4294967296)
     at = (at + 1) & mask
     free--
   }
@@ -466,6 +476,7 @@ function ppNicOpen(dev: NetDevice, cpu: Cpu): number {
       return rc
     }
   }
+  nic.hw.refreshPath()
   for (const queue of nic.queues) {
     napiEnable(queue.napi)
     nic.hw.unmask(queue.index)
