@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { defineConfig, type Options } from 'tsup'
 
 /**
@@ -27,8 +28,12 @@ export function library(): ReturnType<typeof defineConfig> {
   ])
 }
 
-/** An app: one bundle of its own code and the production builds of the packages; libraries stay outside. */
-export function application(): ReturnType<typeof defineConfig> {
+/**
+ * An app: one bundle of its own code and the packages without their assertions; libraries stay outside.
+ *
+ * @param options.fromSource takes the packages' sources instead of their production builds.
+ */
+export function application(options: { fromSource?: boolean } = {}): ReturnType<typeof defineConfig> {
   return defineConfig({
     entry: ['src/index.ts'],
     format: ['esm'],
@@ -37,9 +42,16 @@ export function application(): ReturnType<typeof defineConfig> {
     sourcemap: true,
     noExternal: [/^@netmem\//],
     define: { __ASSERT__: 'false' },
-    esbuildOptions: (options) => {
-      options.minifySyntax = true
-      options.conditions = ['production']
+    esbuildOptions: (esbuild) => {
+      esbuild.minifySyntax = true
+      esbuild.conditions = ['production']
+      if (options.fromSource === true) esbuild.alias = { ...esbuild.alias, ...sourceAliases() }
     },
   })
+}
+
+// The benchmarks of a package import its sources; other packages must then be sources too, or there would be two of each.
+function sourceAliases(): Record<string, string> {
+  const packages = fileURLToPath(new URL('./packages/', import.meta.url))
+  return Object.fromEntries(readdirSync(packages).map((name) => [`@netmem/${name}`, `${packages}${name}/src/index.ts`]))
 }

@@ -6,12 +6,38 @@ import type { BenchCase } from '../harness.js'
 import { allocUnsafe, newUint8Array } from '../peers/buffers.js'
 import { flatqueueHold } from '../peers/event-queues.js'
 
+/** Packages export their cases as functions that make one, or as objects that are set up before they run. */
+type PackageCase = (() => BenchCase) | (BenchCase & { setup(): void })
+
+function made(cases: Readonly<Record<string, PackageCase>>, name: string): BenchCase {
+  const found = cases[name]
+  if (found === undefined) throw new RangeError(`the package has no benchmark "${name}"`)
+  if (typeof found === 'function') return found()
+  found.setup()
+  return found
+}
+
+const memory = () => import('../../../../packages/memory/bench/memory.bench.js')
+const skbuff = () => import('../../../../packages/skbuff/bench/skb.bench.js')
+const recycle = () => import('../../../../packages/page-pool/bench/recycle.bench.js')
+const rings = () => import('../../../../packages/page-pool/bench/desc-ring.bench.js')
+
 const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'buffer.allocUnsafe.64': () => allocUnsafe(64),
   'buffer.allocUnsafe.2048': () => allocUnsafe(2048),
   'buffer.Uint8Array.2048': () => newUint8Array(2048),
   'flatqueue.1024': () => flatqueueHold(1024),
   'events.1024': async () => (await import('../../../../packages/base/bench/event-queue.bench.js')).holdModel(1024),
+  'memory.page': async () => made((await memory()).cases, 'buddy order-0'),
+  'memory.slub': async () => made((await memory()).cases, 'slub 256'),
+  'memory.kmalloc': async () => made((await memory()).cases, 'kmalloc 256'),
+  'skb.hot': async () => made((await skbuff()).cases, 'skb.hot'),
+  'skb.window1024': async () => made((await skbuff()).cases, 'skb.window1024'),
+  'skb.clone': async () => made((await skbuff()).cases, 'skb.clone'),
+  'pool.fast': async () => made((await recycle()).cases, 'page_pool fast path'),
+  'pool.window1024': async () => made((await recycle()).cases, 'page_pool, 1024 live'),
+  'ring.single': async () => made((await rings()).cases, 'descriptor ring, single'),
+  'ring.bulk32': async () => made((await rings()).cases, 'descriptor ring, bulk 32'),
 }
 
 export const caseNames = Object.keys(table)
