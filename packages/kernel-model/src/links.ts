@@ -193,9 +193,18 @@ export class Links {
     return this.xdpInstall(dev, null, dev.xdpNative !== null)
   }
 
+  /** Models `cleanup_net`: a namespace that nobody is in any more loses its devices, loopback last. */
+  netDestroy(net: Net): void {
+    for (const dev of [...net.devices.values()].reverse()) {
+      // The other end of a veth pair goes with this one.
+      if (net.devices.get(dev.name) === dev) this.remove(dev)
+    }
+  }
+
   /** Models `ip link del`. */
   remove(dev: NetDevice): void {
     const { kernel } = this
+    if (dev.xdpProg !== null || dev.xdpNative !== null) this.xdpDetach(dev)
     inetDevDown(kernel.inet, dev)
     netdevUnregister(kernel.devs, dev, kernel.cpus[0]!)
     this.netOf(dev).devices.delete(dev.name)

@@ -72,14 +72,17 @@ const tunFileOps: FileOperations = {
 
 /** The TUN driver of one machine, seen from its users' side. */
 export class TunFiles {
-  private driver: TunDriver | null = null
+  private readonly driver: TunDriver
 
-  constructor(private readonly kernel: Kernel) {}
+  constructor(private readonly kernel: Kernel) {
+    this.driver = tunInit(kernel.devs)
+    // The driver's own scratch is taken when it is loaded, not by the first packet.
+    this.driver.scratch(kernel.cpus[0]!)
+  }
 
   /** Opens /dev/net/tun and does TUNSETIFF. @returns a descriptor or a negative errno. */
   open(process: Process, params: TapParams): number {
     const { kernel } = this
-    this.driver ??= tunInit(kernel.devs)
     const tfile = tunChrOpen(this.driver)
     const err = tunSetIff(tfile, params.name, flagBits(params.flags, TUN_FLAGS), process.net.id)
     const fd = err < 0 ? err : process.files.install(new OpenFile(tunFileOps, tfile, O_RDWR | O_NONBLOCK))

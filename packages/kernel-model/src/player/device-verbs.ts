@@ -1,4 +1,5 @@
 /** Verbs that make and set devices, feed them frames and read their counters. */
+import { netdevNlPagePoolGet } from '@netmem/page-pool'
 import { mibIndexOrNone } from '@netmem/sockmem'
 import { devStatistics } from '@netmem/virtual-nic'
 import type { Json, JsonObject } from '../trace/json.js'
@@ -131,6 +132,13 @@ export const deviceHandlers: VerbHandlers = {
   drops: (world) => ({ reasons: dropWatch(world).take() }),
 
   page_pool_events: (world) => ({ pools: poolWatch(world).take() as unknown as Json }),
+
+  page_pools: (world, args) => {
+    const { kernel } = world
+    const listed = netdevNlPagePoolGet(kernel.devs.pagePools, netDeviceOf(world, args.dev as string).id)
+    if (typeof listed === 'number') return ringZero(listed)
+    return { pools: listed.map((pool) => ({ inflight: pool.inflight, inflight_mem: pool['inflight-mem'] })) }
+  },
 
   sleep: (world, args) => {
     world.kernel.passTime((args.ms as number) * 1e6)

@@ -152,5 +152,7 @@ export class PlayerWorld {
     this.recorder.detach()
     this.kernel.exit(this.process)
     this.kernel.settle()
+    for (const net of new Set(this.nets.values())) this.kernel.links.netDestroy(net)
+    this.kernel.settle()
   }
 }
