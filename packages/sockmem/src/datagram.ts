@@ -58,9 +58,10 @@ export function skbTryRecvFromQueue(queue: SkbQueue, flags: number, off: PeekOff
 }
 
 /**
- * Models `skb_recv_datagram` (net/core/datagram.c) without the wait: a caller that would sleep gets -EAGAIN.
+ * Models `skb_recv_datagram` (net/core/datagram.c) without the wait: a caller that would sleep gets -EAGAIN,
+ * also when the socket is shut down for reading, which only sleepers notice.
  *
- * @returns null with the errno in `env.lastError`; 0 there means the socket is shut down for reading.
+ * @returns null with the errno in `env.lastError`.
  */
 export function skbRecvDatagram(sk: Sock, flags: number, off: PeekOffset): SkBuff | null {
   const { env } = sk
@@ -70,7 +71,7 @@ export function skbRecvDatagram(sk: Sock, flags: number, off: PeekOffset): SkBuf
     return null
   }
   const skb = skbTryRecvFromQueue(sk.receiveQueue, flags, off)
-  if (skb === null) env.lastError = (sk.shutdown & RCV_SHUTDOWN) !== 0 ? 0 : -ERRNO.EAGAIN
+  if (skb === null) env.lastError = -ERRNO.EAGAIN
   return skb
 }
 

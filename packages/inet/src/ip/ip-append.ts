@@ -30,7 +30,7 @@ import {
   skbReserve,
   skbTailroom,
 } from '@netmem/skbuff'
-import { MSG_MORE, type Msg, type Sock, sockAllocSendSkb } from '@netmem/sockmem'
+import { MSG_MORE, type Msg, mibIndex, type Sock, sockAllocSendSkb } from '@netmem/sockmem'
 import { NETIF_F_HW_CSUM, NETIF_F_IP_CSUM, NETIF_F_IPV6_CSUM, NETIF_F_SG } from '@netmem/virtual-nic'
 import { type Dst, llReservedSpace } from '../dst.js'
 import type { InetEnv } from '../inet-env.js'
@@ -70,6 +70,8 @@ export interface AppendFormat {
   readonly maxDatagram: number
   /** Checksum features of devices that may finish the transport checksum. */
   readonly csumFeatures: number
+  /** Counts datagrams given up half-built. */
+  readonly outDiscards: number
 }
 
 export const IPV4_APPEND: AppendFormat = {
@@ -78,6 +80,7 @@ export const IPV4_APPEND: AppendFormat = {
   slackBytes: 15,
   maxDatagram: 0xffff,
   csumFeatures: NETIF_F_HW_CSUM | NETIF_F_IP_CSUM,
+  outDiscards: mibIndex('Ip.OutDiscards'),
 }
 
 export const IPV6_APPEND: AppendFormat = {
@@ -86,6 +89,7 @@ export const IPV6_APPEND: AppendFormat = {
   slackBytes: 0,
   maxDatagram: 40 + 65535,
   csumFeatures: NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM,
+  outDiscards: mibIndex('Ip6.OutDiscards'),
 }
 
 /** Where `ip_generic_getfrag` copies from: the caller's message. One per call site, reused. */
@@ -258,6 +262,7 @@ export function ipAppendDataTo(
   if (err !== 0) {
     zc?.abort(cpu)
     cork.length -= left
+    sk.net.mib[format.outDiscards] += 1
   }
   sk.wmemAlloc += charged
   return err

@@ -13,7 +13,7 @@ import {
   skbPullUnchecked,
   skbQueueEmpty,
 } from '@netmem/skbuff'
-import { IPPROTO_ICMP, mibIndex, type Sock } from '@netmem/sockmem'
+import { IPPROTO_ICMP, type Sock } from '@netmem/sockmem'
 import { type Dst, dstMtu } from '../dst.js'
 import type { InetEnv } from '../inet-env.js'
 import { inetOf } from '../inet-sock.js'
@@ -21,7 +21,6 @@ import type { Cork, IpcmCookie } from './cork.js'
 import { type AppendSource, flushFrames, IPV4_APPEND, ipAppendDataTo } from './ip-append.js'
 import { IP_DF, IP_MAX_MTU } from './ip-header.js'
 
-const IP_OUT_DISCARDS = mibIndex('Ip.OutDiscards')
 /** Models `sizeof(struct ip_options) + 40`, which a cork allocates for options. */
 const CORK_OPT_BYTES = 56
 
@@ -96,7 +95,6 @@ export function ipAppendData(
     flags,
     ignoreDf,
   )
-  if (err !== 0) sk.net.mib[IP_OUT_DISCARDS] += 1
   return err
 }
 
@@ -138,7 +136,6 @@ export function ipMakeSkb(
       ipSkIgnoreDf(pmtudisc),
     )
     if (err === 0) return ipMakeSkbFrom(env, cpu, sk, queue, cork)
-    sk.net.mib[IP_OUT_DISCARDS] += 1
     flushFrames(env, cpu, queue, cork, '__ip_flush_pending_frames')
   }
   ipCorkRelease(env, cpu, cork, 'ip_cork_release')

@@ -2,7 +2,7 @@
 import { type Cpu, ERRNO } from '@netmem/base'
 import type { PageFrag } from '@netmem/page-frag'
 import { SKB_IGNORE_DF, type SkBuff, type SkbQueue, skbQueueEmpty } from '@netmem/skbuff'
-import { mibIndex, type Sock } from '@netmem/sockmem'
+import type { Sock } from '@netmem/sockmem'
 import { type Dst, dstMtu } from '../dst.js'
 import type { InetEnv } from '../inet-env.js'
 import { inetOf } from '../inet-sock.js'
@@ -11,8 +11,6 @@ import { type AppendSource, flushFrames, IPV6_APPEND, ipAppendDataTo } from '../
 import { chainQueue, IP_PMTUDISC_PROBE, ipSkIgnoreDf } from '../ip/ip-make.js'
 import { IP6_MAX_MTU } from './ip6-output.js'
 import { IPV6_MIN_MTU, writeIpv6Addr } from './ipv6-header.js'
-
-const OUT_DISCARDS = mibIndex('Ip6.OutDiscards')
 
 /** Models `ip6_setup_cork`. @returns 0, or -EINVAL for an impossible MTU. */
 function ip6SetupCork(sk: Sock, cork: Cork, ipc: IpcmCookie, dst: Dst): number {
@@ -50,7 +48,6 @@ export function ip6AppendData(
   const ignoreDf = ipSkIgnoreDf(inetOf(sk).pmtudisc6) && !inetOf(sk).dontfrag6
   const queue = sk.writeQueue
   const err = ipAppendDataTo(env, cpu, sk, queue, cork, pfrag, source, IPV6_APPEND, length, header, flags, ignoreDf)
-  if (err !== 0) sk.net.mib[OUT_DISCARDS] += 1
   return err
 }
 
@@ -74,7 +71,6 @@ export function ip6MakeSkb(
     const ignoreDf = ipSkIgnoreDf(inetOf(sk).pmtudisc6) && !inetOf(sk).dontfrag6
     err = ipAppendDataTo(env, cpu, sk, queue, cork, pfrag, source, IPV6_APPEND, length, transhdrlen, flags, ignoreDf)
     if (err === 0) return ip6MakeSkbFrom(env, sk, queue, cork)
-    sk.net.mib[OUT_DISCARDS] += 1
     flushFrames(env, cpu, queue, cork, '__ip6_flush_pending_frames')
   }
   cork.dst = null

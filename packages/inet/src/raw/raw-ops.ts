@@ -149,9 +149,8 @@ export function rawSockOps(env: InetEnv): SockOps {
     shutdown: (_cpu, _task, sk, how) => {
       const bits = shutdownBits(how)
       if (bits < 0) return bits
-      if (sk.state === TCP_CLOSE) return -ERRNO.ENOTCONN
       sk.shutdown |= bits
-      return 0
+      return sk.state === TCP_CLOSE ? -ERRNO.ENOTCONN : 0
     },
     setsockopt: (cpu, _task, sk, level, opt, val) =>
       level === SOL_IP ? ipSetsockopt(cpu, sk, opt, val) : -ERRNO.ENOPROTOOPT,

@@ -41,7 +41,7 @@ import { fib6Lookup, fibLookup } from '../route.js'
 import { type Udp, udpOf } from './udp-env.js'
 import { udpRmemRelease } from './udp-queue.js'
 import { firstPacketLength, udpRecvmsg } from './udp-recvmsg.js'
-import { SOL_UDP, udpAllocProdQueues, udpFlushPendingFrames, udpPushPendingFrames, udpSendmsg } from './udp-send.js'
+import { SOL_UDP, setFlow, udpAllocProdQueues, udpFlushPendingFrames, udpPushPendingFrames, udpSendmsg } from './udp-send.js'
 import { UdpProdQueue, UdpSock, udpSk } from './udp-sock.js'
 import { udpGetPort, udpHash, udpPutPort, udpUnhash } from './udp-table.js'
 import { udpV6PushPendingFrames, udpv6Sendmsg } from './udp6-send.js'
@@ -127,6 +127,7 @@ function udpConnect(cpu: Cpu, sk: Sock, addr: SockAddr): number {
     v6.rcvSaddr.set([0, 0, 0xffff, source])
     v6.saddr.set([0, 0, 0xffff, source])
   }
+  setFlow(up.inet.cork, source, daddr, sk.num, addr.port)
   sk.state = TCP_ESTABLISHED
   up.inet.dst = route.dst
   udpHash(udp.table, sk)
@@ -257,10 +258,10 @@ function udpIoctl(cpu: Cpu, sk: Sock, cmd: number): number {
 function udpShutdown(cpu: Cpu, sk: Sock, how: number): number {
   const bits = shutdownBits(how)
   if (bits < 0) return bits
-  if (sk.state === TCP_CLOSE) return -ERRNO.ENOTCONN
+  // The bits are set even when the answer is an error: other readers of the socket must wake up.
   sk.shutdown |= bits
   sk.stateChange(cpu, sk)
-  return 0
+  return sk.state === TCP_CLOSE ? -ERRNO.ENOTCONN : 0
 }
 
 /** Models `inet_dgram_ops` with `udp_prot`, or `inet6_dgram_ops` with `udpv6_prot`. */

@@ -26,7 +26,6 @@ import {
   MSG_TRUNC,
   type Msg,
   putCmsg,
-  RCV_SHUTDOWN,
   SO,
   SOCKF_RXQ_OVFL,
   SOL_SOCKET,
@@ -65,7 +64,7 @@ export function skbRecvUdp(cpu: Cpu, sk: Sock, flags: number, udp: Udp): SkBuff 
     if (skbQueueEmpty(sk.receiveQueue)) break
     skbQueueSpliceTailInit(sk.receiveQueue, queue)
   }
-  sk.env.lastError = (sk.shutdown & RCV_SHUTDOWN) !== 0 ? 0 : -ERRNO.EAGAIN
+  sk.env.lastError = -ERRNO.EAGAIN
   return null
 }
 

@@ -104,6 +104,7 @@ export function udpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number
   // An address of 0 means this machine.
   if (daddr === 0) daddr = sk.saddr !== 0 ? sk.saddr : 0x7f000001
   let { saddr } = sk
+  const connected = dst !== null
   if (dst === null) {
     const route = fibLookup(env.netOf(sk.net), daddr, sk.boundDevIf)
     if (route === null) {
@@ -122,7 +123,11 @@ export function udpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number
   source.zc = udp.zeroCopy === null ? null : udp.zeroCopy(cpu, sk, msg)
   if (!corked) {
     const { cork } = udp
-    setFlow(cork, saddr, daddr, sk.num, dport)
+    const { cork: last } = up.inet
+    // A connected socket keeps its flow where corked sends keep theirs: one of those to elsewhere, and plain sends
+    // go there from then on. The kernel does so too.
+    if (connected) setFlow(cork, last.saddr, last.daddr, last.sport, last.dport)
+    else setFlow(cork, saddr, daddr, sk.num, dport)
     const skb = ipMakeSkb(env, cpu, sk, udp.scratch, cork, pfrag, source, ulen, UDP_HLEN, ipc, dst, flags)
     const err = skb === null ? env.socks.lastError : udpSendSkb(cpu, udp, sk, skb, cork)
     return finishSend(sk, err, len)
@@ -132,7 +137,8 @@ export function udpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number
   return finishSend(sk, appendPending(cpu, udp, sk, up, msg, pfrag, ulen, len, corked, dst), len)
 }
 
-function setFlow(cork: Cork, saddr: number, daddr: number, sport: number, dport: number): void {
+/** Who a datagram is from and to. */
+export function setFlow(cork: Cork, saddr: number, daddr: number, sport: number, dport: number): void {
   cork.saddr = saddr
   cork.daddr = daddr
   cork.sport = sport

@@ -122,8 +122,7 @@ export function unixAccept(cpu: Cpu, sk: Sock): number {
   if (sk.type === SOCK_DGRAM) return -ERRNO.ENOTSUP
   if (sk.state !== TCP_LISTEN) return -ERRNO.EINVAL
   const skb = skbRecvDatagram(sk, 0, { offset: -1 })
-  // Shut down for reading means there will never be one.
-  if (skb === null) return sk.env.lastError === 0 ? -ERRNO.EINVAL : sk.env.lastError
+  if (skb === null) return sk.env.lastError
   const child = sk.env.socks[skb.cb1] as Sock
   kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'skb_free_datagram')
   unixSk(child).listener = 0
