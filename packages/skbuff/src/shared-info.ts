@@ -63,7 +63,7 @@ export function checkSharedInfoLayout(profile: KernelProfile): void {
       throw new RangeError(`profile ${profile.name}: structs.skb_shared_info.offsets.${member} must be ${offset}`)
 }
 
-/** Models `skb_shinfo`: index of the shared info's first word in `mem.i32`. */
+/** Models `struct skb_shared_info` as `skb_shinfo` finds it: index of the info's first word in `mem.i32`. */
 export const skbShinfo = (skb: SkBuff): number => skb.end >>> 2
 
 // Members of `struct skb_shared_info`, by their names.
