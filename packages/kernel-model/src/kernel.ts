@@ -3,7 +3,7 @@
  * namespaces, write sysctls, let time pass. System calls are in `syscalls.ts`, devices in `devices.ts`.
  */
 import { type Cpu, type EventQueue, inSoftirq, type KernelProfile, Prng, type Trace } from '@netmem/base'
-import { type InetEnv, tcpGetInfo, tcpOf } from '@netmem/inet'
+import { type InetEnv, type TcpInfo, tcpGetInfo, tcpOf } from '@netmem/inet'
 import type { Memory } from '@netmem/memory'
 import { pageFragRelease } from '@netmem/page-frag'
 import type { Skbuffs } from '@netmem/skbuff'
@@ -110,15 +110,17 @@ export class Kernel {
     return proto === undefined ? 0 : Math.max(0, protoMemoryAllocated(proto))
   }
 
-  /** @returns time-wait sockets of a namespace. */
-  timeWaitSockets(net: Net): number {
-    return tcpOf(this.inet).timewaitSockets(net.ns)
+  /** @returns time-wait sockets, of all namespaces. */
+  timeWaitSockets(): number {
+    return tcpOf(this.inet).twCount
   }
 
-  /** Models getsockopt(TCP_INFO): the fields of `struct tcp_info` by name. */
-  tcpInfo(process: Process, fd: number): Readonly<Record<string, number>> {
-    const sk = socketFile(process, fd)?.priv as Sock | undefined
-    return sk?.proto.isTcp === true ? tcpGetInfo(sk) : {}
+  /** Models getsockopt(TCP_INFO): the fields of `struct tcp_info` by name. @returns null when `fd` is no TCP socket. */
+  tcpInfo(process: Process, fd: number): TcpInfo | null {
+    const file = socketFile(process, fd)
+    if (file === null) return null
+    const sk = file.priv as Sock
+    return sk.proto.isTcp ? tcpGetInfo(sk) : null
   }
 
   /** Lets virtual time pass: timers, interrupts and deferred work that are due run. */

@@ -14,10 +14,7 @@ import {
   type OptVal,
   type Sock,
   type SockAddr,
-  sockAllocInode,
   sockCreate,
-  sockFreeInode,
-  sockGraft,
 } from '@netmem/sockmem'
 import { fput, O_NONBLOCK, type OpenFile } from './file.js'
 import type { Process } from './process.js'
@@ -131,18 +128,11 @@ export function sysListen(process: Process, fd: number, backlog: number): number
 export function sysAccept(process: Process, fd: number, flags = 0): number {
   const file = socketFile(process, fd)
   if (file === null) return sockfdError(process, fd)
-  const { kernel, cpu, task } = process
+  const { cpu, task } = process
   const sk = skOf(file)
-  // The user's end is made before anybody knows whether there is a connection for it.
-  const inode = sockAllocInode(kernel.socks, cpu)
-  if (inode === 0) return leave(process, -ERRNO.ENFILE)
   const id = sk.ops.accept(cpu, task, sk, file.flags & O_NONBLOCK)
-  if (id < 0) {
-    sockFreeInode(kernel.socks, cpu, inode)
-    return leave(process, id)
-  }
+  if (id < 0) return leave(process, id)
   const child = skById(process, id)
-  sockGraft(child, inode)
   const newFd = sockMapFd(process, child, (flags & SOCK_NONBLOCK) !== 0)
   if (newFd < 0) child.ops.release(cpu, task, child)
   return leave(process, newFd)

@@ -2,11 +2,13 @@
  * Proofs for tests: that the books of every package balance at this moment, and that nothing is left when a
  * test is over. `quiesce` gives back what caches hold on to by design, so that the rest is a leak.
  */
+import { auditInet } from '@netmem/inet/testing'
 import { leakReport, trackAllocations } from '@netmem/memory'
 import { auditMemory } from '@netmem/memory/testing'
 import { pageFragCacheDrain } from '@netmem/page-frag'
 import { napiSkbCacheResize, napiSlicesDrain } from '@netmem/skbuff'
 import { auditSkbs } from '@netmem/skbuff/testing'
+import { auditSocks } from '@netmem/sockmem/testing'
 import { auditNetDevs } from '@netmem/virtual-nic/testing'
 import type { Kernel } from './kernel.js'
 
@@ -15,6 +17,8 @@ export function auditKernel(kernel: Kernel): void {
   auditMemory(kernel.mem)
   auditSkbs(kernel.skbs)
   auditNetDevs(kernel.devs)
+  auditSocks(kernel.socks)
+  auditInet(kernel.inet)
 }
 
 /**

@@ -95,6 +95,7 @@ export const optionHandlers: VerbHandlers = {
 
   tcpinfo: (world, args) => {
     const info = world.kernel.tcpInfo(world.process, world.fd(args.id as string))
+    if (info === null) return { errno: 'EOPNOTSUPP' }
     const answer: Answer = {}
     for (const key of args.keys as readonly string[]) {
       if (TCP_INFO_OFFSETS[key] === undefined) throw new UnsupportedVerb(`no field "${key}" of TCP_INFO`)

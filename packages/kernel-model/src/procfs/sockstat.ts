@@ -36,7 +36,7 @@ export function sockstatSeqShow(kernel: Kernel, net: Net): string {
   const udp = protoOf(socks, 'UDP')
   return [
     `sockets: used ${net.ns.socketsInuse}`,
-    `TCP: inuse ${sockProtInuseGet(net, tcp)} orphan ${tcpOrphanCount(tcp)} tw ${kernel.timeWaitSockets(net)} ` +
+    `TCP: inuse ${sockProtInuseGet(net, tcp)} orphan ${tcpOrphanCount(tcp)} tw ${kernel.timeWaitSockets()} ` +
       `alloc ${tcp?.socketsAllocated?.value ?? 0} mem ${protoMemoryPages(tcp)}`,
     `UDP: inuse ${sockProtInuseGet(net, udp)} mem ${protoMemoryPages(udp)}`,
     `UDPLITE: inuse ${sockProtInuseGet(net, protoOf(socks, 'UDP-Lite'))}`,
