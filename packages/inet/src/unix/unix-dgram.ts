@@ -107,8 +107,8 @@ export function unixDgramRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, flag
   const skb = skbRecvDatagram(sk, flags, off)
   if (skb === null) {
     // Only a sequenced connection that is shut for reading ends; a datagram socket just has nothing for now.
-    const ended = sk.env.lastError === 0
-    return ended && sk.type !== SOCK_SEQPACKET ? -ERRNO.EAGAIN : sk.env.lastError
+    const ended = sk.type === SOCK_SEQPACKET && (sk.shutdown & RCV_SHUTDOWN) !== 0
+    return ended && sk.env.lastError === -ERRNO.EAGAIN ? 0 : sk.env.lastError
   }
   const skip = Math.max(0, off.offset)
   const there = skb.len - skip
