@@ -15,9 +15,20 @@ export {
   netdevUnregister,
   netdevUpdateFeatures,
 } from './dev-register.js'
+export {
+  auditDmaRing,
+  dmaRingUnused,
+  NetdevDmaRing,
+  netdevAllocDmaRing,
+  netdevCleanRxDmaBuffers,
+  netdevFreeDmaRing,
+  netdevRefillRxDmaBuffers,
+  netdevSetupRxDmaBuffers,
+} from './drivers/dma-ring.js'
 // Drivers.
 export { loopbackCreate } from './drivers/loopback.js'
 export { PpNic, type PpNicParams, ppNicCreate, ppNicDestroy } from './drivers/pp-nic.js'
+export { RingNic, type RingNicParams, ringNicCreate } from './drivers/ring-nic.js'
 export * from './drivers/tun.js'
 export * from './drivers/tun-file.js'
 export { tunGetUser } from './drivers/tun-rx.js'
@@ -35,6 +46,7 @@ export {
   napiGroReceive,
 } from './gro.js'
 export { skbGsoSegment } from './gso.js'
+export { Dim, NET_DIM_RX_PROFILES, netDim } from './hw/dim.js'
 // Hardware.
 export { HwQueue, NicHw, type NicHwParams, type RxChecksum, type WirePort } from './hw/nic-hw.js'
 export { netdevRssKeyFill, RSS_SPEC_KEY, Toeplitz } from './hw/toeplitz.js'
@@ -118,6 +130,16 @@ export {
 } from './softirq.js'
 export { SoftnetData, softnetSeqShow } from './softnet.js'
 export { validateXmitSkb, validateXmitSkbList } from './validate-xmit.js'
+export {
+  type DeviceFaults,
+  deviceFaults,
+  deviceTracer,
+  wrapStartXmit,
+  type XmitTrace,
+} from './wire/device-wrappers.js'
+// Cables, captures and faults.
+export { Link, type LinkParams, linkConnect, WIRE_OVERHEAD_BYTES } from './wire/link.js'
+export { devicePcap, LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, pcapPort } from './wire/pcap.js'
 // XDP.
 export * from './xdp.js'
 // Transmit.

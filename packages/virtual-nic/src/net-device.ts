@@ -181,7 +181,8 @@ export class NetDevice {
     readonly name: string,
     /** Network namespace number. */
     public ns: number,
-    readonly ops: NetDeviceOps,
+    /** The driver's operations; wrappers replace them. */
+    public ops: NetDeviceOps,
   ) {}
 
   /** This device's generic XDP program, or null. */

@@ -56,9 +56,11 @@ import {
   NETIF_F_TSO6,
 } from '../features.js'
 import { groFreeHeld, napiGroReceive } from '../gro.js'
+import { Dim, NET_DIM_RX_PROFILES, netDim } from '../hw/dim.js'
 import {
   DESC_BYTES,
   DESC_WORDS,
+  HW_INTERRUPTS,
   HW_MISSED,
   type HwQueue,
   hwRingSetup,
@@ -126,6 +128,8 @@ export class PpRxRing {
 export interface PpNicQueue {
   readonly hw: HwQueue
   readonly index: number
+  /** Adaptive moderation, null when the settings are fixed. */
+  readonly dim: Dim | null
   readonly rx: PpRxRing
   readonly tx: TxRing
   readonly napi: NapiStruct
@@ -165,6 +169,8 @@ export interface PpNicParams extends Omit<NicHwParams, 'device'> {
   /** `rx-usecs` and `rx-frames`. */
   readonly rxUsecs?: number
   readonly rxFrames?: number
+  /** Models ethtool's `adaptive-rx`: the two settings above then only begin it. */
+  readonly adaptiveRx?: boolean
   /** Capabilities that are on at first, besides scatter-gather. */
   readonly features?: number
 }
@@ -201,7 +207,8 @@ export function ppNicCreate(env: NetDevs, p: PpNicParams): NetDevice | number {
     const napi = netifNapiAdd(env, dev, ppNicPoll)
     napi.priv = null
     const tx = new TxRing(hw, hwq, i, p.txRing ?? 256, dev.txq[i]!)
-    const queue: PpNicQueue = { hw: hwq, index: i, rx: new PpRxRing(p.rxRing ?? 512), tx, napi }
+    const dim = p.adaptiveRx === true ? new Dim() : null
+    const queue: PpNicQueue = { hw: hwq, index: i, dim, rx: new PpRxRing(p.rxRing ?? 512), tx, napi }
     napi.priv = queue
     napi.irqCpu = hwq.cpu
     hwq.handler = (c, q) => {
@@ -225,8 +232,20 @@ function ppNicPoll(cpu: Cpu, napi: NapiStruct, budget: number): number {
   if (queue.tx.nextToClean !== queue.tx.nextToUse) nicCleanTx(cpu, queue.tx, budget, 'pp_nic_poll')
   const work = ppNicCleanRx(cpu, dev, nic, queue, budget)
   if (nic.redirected) ppNicXdpFlush(cpu, nic)
-  if (work < budget && napiCompleteDone(cpu, napi, work)) nic.hw.unmask(queue.index)
+  if (work < budget && napiCompleteDone(cpu, napi, work)) {
+    if (queue.dim !== null) adapt(dev, nic, queue, queue.dim)
+    nic.hw.unmask(queue.index)
+  }
   return work
+}
+
+/** Models a driver's `net_dim` call at the end of a poll, and the work that applies a new profile. */
+function adapt(dev: NetDevice, nic: PpNic, queue: PpNicQueue, dim: Dim): void {
+  const { stats } = dev
+  if (!netDim(dim, queue.hw.stats[HW_INTERRUPTS]!, stats[RX_PACKETS]!, stats[RX_BYTES]!, nic.env.clock.nowNs)) return
+  const profile = NET_DIM_RX_PROFILES[dim.profile]!
+  queue.hw.rxUsecs = profile.usecs
+  queue.hw.rxFrames = profile.frames
 }
 
 /** Takes done descriptors. Shaped for speed: one frame in one buffer, no program, runs straight through. */
@@ -451,6 +470,7 @@ function splitHeader(cpu: Cpu, dev: NetDevice, nic: PpNic, ring: PpRxRing, pfn: 
 const ppNicOps: NetDeviceOps = {
   open: ppNicOpen,
   stop: ppNicStop,
+  uninit: ppNicDestroy,
   startXmit: (cpu, skb, dev) =>
     nicStartXmit(cpu, skb, dev, (dev.priv as PpNic).queues[skb.queueMapping]!.tx, 'pp_nic_xmit'),
   getStats64: (dev, out) => {
@@ -562,9 +582,8 @@ function freeDesc(cpu: Cpu, nic: PpNic, count: number, slot: number): void {
   nic.descAddr[slot] = 0
 }
 
-/** Models a driver's removal. @throws RangeError while the device is up. */
+/** Models a driver's removal, which unregistering the device does too; once is enough. */
 export function ppNicDestroy(dev: NetDevice, cpu: Cpu): void {
-  if (dev.running) throw new RangeError(`${dev.name} is up`)
   for (const queue of (dev.priv as PpNic).queues) netifNapiDel(cpu, queue.napi, groFreeHeld)
 }
 

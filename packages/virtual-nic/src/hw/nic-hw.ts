@@ -119,6 +119,8 @@ export class NicHw {
   direct = false
   /** `direct`, and no offload looks at the frame. */
   plain = false
+  /** The status that a frame then gets. */
+  private plainStatus = RXD_DD | RXD_EOP
   readonly device: Device
   readonly queues: HwQueue[] = []
   readonly rss: Rss | null
@@ -196,7 +198,7 @@ export class NicHw {
     }
     bytes.copyWithin(to, at, at + len)
     i32[d + 2] = len
-    i32[d + 3] = RXD_DD | RXD_EOP
+    i32[d + 3] = this.plainStatus
     ring.head = (head + 1) & ring.mask
     q.pending++
     if (!q.masked) this.moderate(q, 0)
@@ -236,7 +238,8 @@ export class NicHw {
     const dev = this.device
     const direct = dev.domain === null && dev.ioTlb === null && dev.env.debug === null && dev.coherent
     this.direct = direct
-    this.plain = direct && this.rxChecksum === 'off' && !this.vlanStrip
+    this.plain = direct && this.rxChecksum !== 'verify' && !this.vlanStrip
+    this.plainStatus = RXD_DD | RXD_EOP | (this.rxChecksum === 'trust' ? RXD_L4_OK : 0)
   }
 
   /** The engine writes one buffer. @returns 0 or -errno. */
