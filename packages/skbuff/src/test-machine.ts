@@ -6,9 +6,11 @@ import { assertNoLeaks, auditMemory, testMachine } from '@netmem/memory/testing'
 import { pageFragCacheDrain } from '@netmem/page-frag'
 import type { PagePools } from '@netmem/page-pool'
 import { assertSkbsQuiescent, auditSkbs } from './audit.js'
+import { eachChunk } from './datagram.js'
 import { type SkbSlots, type Skbuffs, skbInit } from './env.js'
 import { napiSkbCacheResize } from './napi-skb-cache.js'
 import { napiSlicesDrain } from './napi-slices.js'
+import type { SkBuff } from './sk-buff.js'
 
 /** What a test gets. */
 export interface SkbTestMachine extends TestMachine {
@@ -69,4 +71,15 @@ export function skbTestMachine(
       assertNoLeaks(mem)
     },
   }
+}
+
+/** @returns a copy of a packet's bytes, wherever they lie, for the host. */
+export function readSkb(skb: SkBuff): Uint8Array {
+  const bytes = new Uint8Array(skb.len)
+  let at = 0
+  eachChunk(skb, 0, skb.len, (from, count) => {
+    bytes.set(skb.env.u8.subarray(from >>> 0, (from >>> 0) + count), at)
+    at += count
+  })
+  return bytes
 }
