@@ -1,4 +1,6 @@
 /** Proves for one slab cache that each object is in exactly one place and each slab on the list its state says. */
+
+import { PG_SLAB } from './pages.js'
 import {
   SLAB_CPU,
   SLAB_CPU_PARTIAL,
@@ -8,8 +10,7 @@ import {
   SLAB_WORD_SLOTS,
   type SlabCore,
   slabWordCache,
-} from './kmem-cache.js'
-import { PG_SLAB } from './pages.js'
+} from './slab-core.js'
 
 /** @throws Error naming the first broken law. */
 export function auditSlab(core: SlabCore): void {

@@ -56,7 +56,7 @@ export {
   kzalloc,
   ZERO_SIZE_PTR,
 } from './kmalloc.js'
-export type { KmemCacheArgs, SlabCore } from './kmem-cache.js'
+export type { KmemCacheArgs } from './kmem-cache.js'
 export {
   KmemCache,
   kmemCacheCreate,
@@ -89,6 +89,7 @@ export {
   virtToPfn,
 } from './pages.js'
 export { drainAllPages } from './pcp.js'
+export type { SlabCore } from './slab-core.js'
 export { kmemCacheDestroy, kmemCacheShrink } from './slab-destroy.js'
 export {
   SLAB_ACCOUNT,

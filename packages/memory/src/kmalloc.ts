@@ -4,9 +4,10 @@
  */
 import { type Addr, assert, bug, type Cpu, type Gfp, NO_PFN, NULL, type Pfn } from '@netmem/base'
 import { allocPages, freePages } from './alloc-pages.js'
-import { type KmemCache, objOfOddSlab, objOfWord, slabWordCache } from './kmem-cache.js'
+import type { KmemCache } from './kmem-cache.js'
 import type { Memory } from './memory.js'
 import { PG_LARGE_KMALLOC } from './pages.js'
+import { objOfOddSlab, objOfWord, slabWordCache } from './slab-core.js'
 import { markLive, slabFree, zeroObject } from './slub.js'
 import { slabAllocSlow } from './slub-slow.js'
 import { getOrder, PAGE_SIZE } from './zone-types.js'

@@ -5,10 +5,11 @@
 import type { Cpu, KernelProfile, Trace } from '@netmem/base'
 import type { FaultInjector } from './fault.js'
 import type { GfpMasks } from './gfp.js'
-import type { KmemCache, SlabCore } from './kmem-cache.js'
+import type { KmemCache } from './kmem-cache.js'
 import type { AllocTracker } from './leaks.js'
 import type { Pages } from './pages.js'
 import { allocLists, freeLists, type PcpList } from './pcp-index.js'
+import type { SlabCore } from './slab-core.js'
 import type { VmEvents } from './vm-events.js'
 import type { NumaNode, Zone } from './zone.js'
 

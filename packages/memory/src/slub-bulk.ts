@@ -3,7 +3,8 @@
  * of a NAPI skb cache is silent.
  */
 import type { Addr, Cpu } from '@netmem/base'
-import { type KmemCache, objOf, type SlabCore } from './kmem-cache.js'
+import type { KmemCache } from './kmem-cache.js'
+import { objOf, type SlabCore } from './slab-core.js'
 import { doubleFree, markFree, markLive, slabFree, zeroObject } from './slub.js'
 import { slabAllocSlow, slabFreeSlow } from './slub-slow.js'
 

@@ -1,23 +1,12 @@
 /**
- * SLUB beyond the CPU's free list: where the next slab comes from, where objects of other slabs go, and when
- * slabs are taken from and given back to the page allocator. The order of every choice is the kernel's.
+ * SLUB beyond the CPU's free list: where the next slab comes from, and where objects of other slabs go. The order
+ * of every choice is the kernel's.
  */
-import { type Addr, assert, type Cpu, NO_PFN, type Pfn } from '@netmem/base'
-import { allocPages, freePages } from './alloc-pages.js'
+import { assert, type Cpu } from '@netmem/base'
 import { gfpPfmemallocAllowed } from './alloc-slow.js'
-import {
-  type KmemCacheCpu,
-  SLAB_CPU,
-  SLAB_CPU_PARTIAL,
-  SLAB_FULL,
-  SLAB_NODE_PARTIAL,
-  SLAB_UNUSED,
-  SLAB_WORD_ODD,
-  SLAB_WORD_SHIFT,
-  type SlabCore,
-} from './kmem-cache.js'
-import { SLAB_GROWTH_SITE } from './leaks.js'
-import { PG_PFMEMALLOC, PG_SLAB } from './pages.js'
+import { type KmemCacheCpu, SLAB_CPU, SLAB_FULL, SLAB_NODE_PARTIAL, type SlabCore } from './slab-core.js'
+import { discardSlab, newSlab } from './slab-pages.js'
+import { addPartial, putCpuPartial, putPartial, removePartial } from './slab-partial.js'
 
 /**
  * Models `___slab_alloc`: the CPU's list is empty, or a node was asked for.
@@ -110,74 +99,6 @@ function getPartialNode(core: SlabCore, cpu: Cpu, gfp: number, node: number): nu
   return found
 }
 
-/** Models `add_partial`. */
-function addPartial(core: SlabCore, slot: number, toTail: boolean): void {
-  const node = core.slabNode[slot]!
-  core.slabState[slot] = SLAB_NODE_PARTIAL
-  core.nodePartialCount[node]!++
-  const head = core.nodePartialHead[node]!
-  const tail = core.nodePartialTail[node]!
-  if (head < 0) {
-    core.slabNext[slot] = -1
-    core.slabPrev[slot] = -1
-    core.nodePartialHead[node] = slot
-    core.nodePartialTail[node] = slot
-  } else if (toTail) {
-    core.slabPrev[slot] = tail
-    core.slabNext[slot] = -1
-    core.slabNext[tail] = slot
-    core.nodePartialTail[node] = slot
-  } else {
-    core.slabNext[slot] = head
-    core.slabPrev[slot] = -1
-    core.slabPrev[head] = slot
-    core.nodePartialHead[node] = slot
-  }
-}
-
-/** Models `remove_partial`. */
-function removePartial(core: SlabCore, slot: number): void {
-  const node = core.slabNode[slot]!
-  const next = core.slabNext[slot]!
-  const prev = core.slabPrev[slot]!
-  if (prev < 0) core.nodePartialHead[node] = next
-  else core.slabNext[prev] = next
-  if (next < 0) core.nodePartialTail[node] = prev
-  else core.slabPrev[next] = prev
-  core.nodePartialCount[node]!--
-  core.slabState[slot] = SLAB_FULL
-}
-
-/**
- * Models `put_cpu_partial`: the slab goes first on the CPU's partial list. A full list is first moved to the
- * node as a whole, when `drain` says so.
- */
-function putCpuPartial(core: SlabCore, cpu: Cpu, slot: number, drain: boolean): void {
-  const c = core.cpus[cpu.id]!
-  let old = -1
-  if (drain && c.partialCount >= core.cpuPartialSlabs) {
-    old = c.partialHead
-    c.partialHead = -1
-    c.partialCount = 0
-  }
-  core.slabState[slot] = SLAB_CPU_PARTIAL
-  core.slabNext[slot] = c.partialHead
-  c.partialHead = slot
-  c.partialCount++
-  while (old >= 0) {
-    const next = core.slabNext[old]!
-    putPartial(core, cpu, old)
-    old = next
-  }
-}
-
-/** Models `__put_partials` for one slab: to its node's list, or back to the page allocator when empty and not needed. */
-function putPartial(core: SlabCore, cpu: Cpu, slot: number): void {
-  const node = core.slabNode[slot]!
-  if (core.slabInuse[slot] === 0 && core.nodePartialCount[node]! >= core.minPartial) discardSlab(core, cpu, slot)
-  else addPartial(core, slot, true)
-}
-
 /** Models `put_partials_cpu` and `flush_slab`: the CPU gives up its slab and its partial slabs. */
 export function flushCpuSlab(core: SlabCore, cpu: Cpu, id: number): void {
   const c = core.cpus[id]!
@@ -234,122 +155,6 @@ export function slabFreeSlow(core: SlabCore, cpu: Cpu, slot: number, head: numbe
   if (core.nodePartialCount[core.slabNode[slot]!]! < core.minPartial) return
   removePartial(core, slot)
   discardSlab(core, cpu, slot)
-}
-
-/** Models `allocate_slab` and `new_slab`. @returns a slot whose objects are all free, -1 when there are no pages. */
-function newSlab(core: SlabCore, cpu: Cpu, gfp: number, node: number): number {
-  const mem = core.mem
-  const g = mem.gfp
-  const keep =
-    g.DIRECT_RECLAIM |
-    g.KSWAPD_RECLAIM |
-    g.HIGH |
-    g.ATOMIC |
-    g.IO |
-    g.FS |
-    g.NOWARN |
-    g.RETRY_MAYFAIL |
-    g.NOFAIL |
-    g.NORETRY |
-    g.MEMALLOC |
-    g.NOMEMALLOC |
-    g.HARDWALL |
-    g.THISNODE
-  const flags = (gfp & keep) | core.allocGfp
-  // The large slab is a wish: no warning, no second try. The smallest slab that will do is asked for in earnest.
-  let wish = (flags | g.NOWARN | g.NORETRY) & ~g.NOFAIL
-  if ((wish & g.DIRECT_RECLAIM) !== 0 && core.order > core.minOrder) wish = (wish | g.NOMEMALLOC) & ~g.DIRECT_RECLAIM
-  let order = core.order
-  let pfn = allocPages(mem, cpu, wish, order, node, SLAB_GROWTH_SITE)
-  if (pfn === NO_PFN) {
-    order = core.minOrder
-    pfn = allocPages(mem, cpu, flags, order, node, SLAB_GROWTH_SITE)
-    if (pfn === NO_PFN) return -1
-  }
-  return initSlab(core, pfn, order)
-}
-
-function initSlab(core: SlabCore, pfn: Pfn, order: number): number {
-  const { pages } = core.mem
-  const slot = takeSlot(core)
-  const count = order === core.order ? core.objects : core.minObjects
-  const base = pfn << 12
-  const first = slot << core.shift
-  for (let i = 0; i < count; i++) {
-    core.next[first + i] = first + i + 1
-    core.addr[first + i] = (base + i * core.size) | 0
-    if (core.ctor !== null) core.ctor(core.addr[first + i]! as Addr)
-  }
-  core.next[first + count - 1] = -1
-  core.slabBase[slot] = base
-  core.slabFreelist[slot] = first
-  core.slabInuse[slot] = 0
-  core.slabCount[slot] = count
-  core.slabOrder[slot] = order
-  const node = core.mem.zones[pages.blockZone[pfn >>> 9]!]!.node
-  core.slabNode[slot] = node
-  core.slabState[slot] = SLAB_FULL
-  core.slabPfmemalloc[slot] = (pages.flags[pfn]! & PG_PFMEMALLOC) !== 0 ? 1 : 0
-  pages.flags[pfn]! |= PG_SLAB
-  const word = (core.id << SLAB_WORD_SHIFT) | slot | (order === core.order ? 0 : SLAB_WORD_ODD)
-  pages.slab.fill(word, pfn, pfn + (1 << order))
-  core.nodeSlabs[node]!++
-  core.nodeObjects[node]! += count
-  core.slabsAllocated++
-  if (core.onSlab !== null) core.onSlab(first, count)
-  return slot
-}
-
-/** Models `discard_slab` and `free_slab`. */
-export function discardSlab(core: SlabCore, cpu: Cpu, slot: number): void {
-  const { mem } = core
-  const pfn = (core.slabBase[slot]! >>> 12) as Pfn
-  const order = core.slabOrder[slot]!
-  const node = core.slabNode[slot]!
-  core.nodeSlabs[node]!--
-  core.nodeObjects[node]! -= core.slabCount[slot]!
-  core.slabsFreed++
-  core.slabState[slot] = SLAB_UNUSED
-  core.slabNext[slot] = core.freeSlot
-  core.freeSlot = slot
-  mem.pages.slab.fill(0, pfn, pfn + (1 << order))
-  mem.pages.flags[pfn]! &= ~PG_SLAB
-  freePages(mem, cpu, pfn, order, '__free_slab')
-}
-
-function takeSlot(core: SlabCore): number {
-  if (core.freeSlot >= 0) {
-    const slot = core.freeSlot
-    core.freeSlot = core.slabNext[slot]!
-    return slot
-  }
-  if (core.slots === core.slabBase.length) growTables(core, Math.max(4, core.slots * 2))
-  const slot = core.slots
-  core.slots++
-  assert(slot < 1 << 20, 'too many slabs in one cache')
-  return slot
-}
-
-function growTables(core: SlabCore, slots: number): void {
-  const objects = slots << core.shift
-  core.next = grown(core.next, new Int32Array(objects))
-  core.addr = grown(core.addr, new Int32Array(objects))
-  core.live = grown(core.live, new Uint8Array(objects))
-  core.slabBase = grown(core.slabBase, new Int32Array(slots))
-  core.slabFreelist = grown(core.slabFreelist, new Int32Array(slots))
-  core.slabInuse = grown(core.slabInuse, new Int32Array(slots))
-  core.slabCount = grown(core.slabCount, new Int32Array(slots))
-  core.slabOrder = grown(core.slabOrder, new Uint8Array(slots))
-  core.slabNode = grown(core.slabNode, new Uint8Array(slots))
-  core.slabState = grown(core.slabState, new Uint8Array(slots))
-  core.slabPfmemalloc = grown(core.slabPfmemalloc, new Uint8Array(slots))
-  core.slabNext = grown(core.slabNext, new Int32Array(slots))
-  core.slabPrev = grown(core.slabPrev, new Int32Array(slots))
-}
-
-function grown<T extends Int32Array | Uint8Array>(old: T, larger: T): T {
-  larger.set(old)
-  return larger
 }
 
 /** Models `__kmem_cache_shrink`: CPUs give up their slabs, empty slabs go back. @returns slabs given back. */

@@ -4,7 +4,8 @@
  * by object number for layers with one JavaScript object per slab object (`…Obj`).
  */
 import { type Addr, assert, bug, type Cpu, type Gfp, NULL } from '@netmem/base'
-import { type KmemCache, objOf, type SlabCore } from './kmem-cache.js'
+import type { KmemCache } from './kmem-cache.js'
+import { objOf, type SlabCore } from './slab-core.js'
 import { slabAllocSlow, slabFreeSlow } from './slub-slow.js'
 
 /** No object: what `kmemCacheAllocObj` returns when there is no memory. */

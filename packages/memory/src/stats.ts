@@ -1,6 +1,7 @@
 /** What /proc/slabinfo, buddyinfo, zoneinfo, pagetypeinfo and vmstat tell about memory, as plain numbers. */
-import type { SlabCore } from './kmem-cache.js'
+
 import type { Memory } from './memory.js'
+import type { SlabCore } from './slab-core.js'
 import type { Zone } from './zone.js'
 import {
   MIGRATE_NAMES,

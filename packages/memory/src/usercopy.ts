@@ -1,7 +1,7 @@
 /** Hardened user copy: only the window that a slab cache declares may travel between kernel and user space. */
 import { type Addr, bug } from '@netmem/base'
-import { objOf, SLAB_WORD_SLOTS, slabWordCache } from './kmem-cache.js'
 import type { Memory } from './memory.js'
+import { objOf, SLAB_WORD_SLOTS, slabWordCache } from './slab-core.js'
 
 /**
  * Models `__check_heap_object` (mm/slub.c).
