@@ -121,7 +121,7 @@ class Icmp implements IcmpSlots {
   icmp6Send: IcmpSlots['icmp6Send'] = () => {}
 
   constructor(readonly env: InetEnv) {
-    this.proto = new Proto({ name: 'RAW', objSize: rawObjSize(env), usersize: 4 })
+    this.proto = new Proto({ name: 'RAW', objSize: rawObjSize(env), usersize: 4, methods: RAW_METHODS })
     protoRegister(env.socks, this.proto)
   }
 

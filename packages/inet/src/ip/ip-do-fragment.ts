@@ -121,14 +121,7 @@ function sendFragList(env: InetEnv, cpu: Cpu, net: NetNs, skb: SkBuff, dst: Dst,
 const skbHeadlenBefore = (skb: SkBuff): number => (skb.tail - skb.data) | 0
 
 /** Models `ip_fraglist_prepare`. `from` is the buffer before it, which is still ours; earlier ones may be anywhere. */
-function prepareNext(
-  env: InetEnv,
-  from: SkBuff,
-  frag: SkBuff,
-  hlen: number,
-  offset: number,
-  more: boolean,
-): void {
+function prepareNext(env: InetEnv, from: SkBuff, frag: SkBuff, hlen: number, offset: number, more: boolean): void {
   const { mem } = env
   frag.ipSummed = CHECKSUM_NONE
   frag.transportHeader = (frag.data - frag.head) | 0

@@ -38,7 +38,11 @@ export function ipFastCsum(mem: Memory, at: number, words32: number): number {
   const { u16 } = mem
   let sum = 0
   const first = at >>> 1
-  for (let i = 0; i < words32 << 1; i += 1) sum += u16[first + i]
+  // Nearly every header is the shortest one. Benchmark: `rx.udp`.
+  if (words32 === 5) {
+    sum = u16[first] + u16[first + 1] + u16[first + 2] + u16[first + 3] + u16[first + 4]
+    sum += u16[first + 5] + u16[first + 6] + u16[first + 7] + u16[first + 8] + u16[first + 9]
+  } else for (let i = 0; i < words32 << 1; i += 1) sum += u16[first + i]
   sum = (sum & 0xffff) + (sum >>> 16)
   sum = (sum & 0xffff) + (sum >>> 16)
   return ~sum & 0xffff

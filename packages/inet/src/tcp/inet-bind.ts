@@ -77,10 +77,18 @@ export class InetBindTable {
     return tb
   }
 
-  /** Models `inet_bind_bucket_destroy`: freed after a grace period, so nobody sees it go. */
-  put(cpu: Cpu, socks: SockEnv, tb: InetBindBucket): void {
+  /**
+   * Models `inet_bind_bucket_destroy`: since 6.10 freed after a grace period, so that nobody sees it go.
+   *
+   * @param site the function that it is inlined into.
+   */
+  put(cpu: Cpu, socks: SockEnv, tb: InetBindBucket, site: string): void {
     if (--tb.owners !== 0) return
     this.buckets.delete(this.key(tb.netId, tb.port))
+    if (!socks.profile.features.bindBucketFreesByRcu) {
+      kmemCacheFree(this.cache, cpu, tb.addr, site)
+      return
+    }
     socks.rcu.running += 1
     kmemCacheFree(this.cache, cpu, tb.addr, 'inet_bind_bucket_destroy')
     socks.rcu.running -= 1
@@ -144,7 +152,7 @@ export function inetBindTake(cpu: Cpu, sk: Sock, port: number, site: string): nu
   if (tb2 === null) {
     if (known === null) {
       tb.owners = 1
-      table.put(cpu, sk.env, tb)
+      table.put(cpu, sk.env, tb, site)
     }
     return -ERRNO.ENOMEM
   }
@@ -200,5 +208,5 @@ export function inetPutPort(cpu: Cpu, sk: Sock): void {
   const at = tb.socks.indexOf(sk)
   if (at >= 0) tb.socks.splice(at, 1)
   tp.env.bindTable.put2(cpu, tb2, 'inet_put_port')
-  tp.env.bindTable.put(cpu, sk.env, tb)
+  tp.env.bindTable.put(cpu, sk.env, tb, 'inet_put_port')
 }

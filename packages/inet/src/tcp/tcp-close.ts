@@ -62,7 +62,7 @@ export function tcpEatRecvSkb(cpu: Cpu, sk: Sock, skb: SkBuff, site: string): vo
   skbAttemptDeferFree(cpu, skb, site)
 }
 
-/** Models `tcp_close` (net/ipv4/tcp.c) as `inet_release` calls it. Takes the user's reference. */
+/** Models `tcp_close` (net/ipv4/tcp.c) as `inet_release` calls it. The socket's own reference goes when it is destroyed. */
 export function tcpClose(cpu: Cpu, sk: Sock): void {
   lockSock(sk)
   tcpCloseLocked(cpu, sk)
@@ -88,7 +88,6 @@ function tcpCloseLocked(cpu: Cpu, sk: Sock): void {
   // Unless the backlog has destroyed it already.
   if (state === TCP_CLOSE || sk.state !== TCP_CLOSE) tcpAdjudgeOrphan(cpu, sk)
   localBhEnable(devs, cpu)
-  sockPut(cpu, sk)
 }
 
 /** What the peer is told. */

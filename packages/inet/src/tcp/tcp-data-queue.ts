@@ -111,11 +111,11 @@ export function tcpDataReady(cpu: Cpu, sk: Sock): void {
   if (tcpEpollinReady(sk, sk.rcvlowat) || sockFlag(sk, SOCKF_DONE)) sk.dataReady(cpu, sk)
 }
 
-/** Models `tcp_data_queue` (net/ipv4/tcp_input.c). Takes the skb, whose data still begins at the TCP header. */
-export function tcpDataQueue(cpu: Cpu, sk: Sock, skb: SkBuff): void {
+/** Models `tcp_data_queue` (net/ipv4/tcp_input.c). Takes the skb, whose data still begins at the TCP header. @param caller the calling kernel function. */
+export function tcpDataQueue(cpu: Cpu, sk: Sock, skb: SkBuff, caller: string): void {
   const tp = tcpSk(sk)
   if (skb.cb0 === skb.cb1) {
-    kfreeSkbUnchecked(cpu, skb, 'tcp_data_queue')
+    kfreeSkbUnchecked(cpu, skb, tp.env.freeSite(caller) ?? 'tcp_data_queue')
     return
   }
   skbPullUnchecked(skb, thBytes(skb.env.u8, skb.data >>> 0))

@@ -46,8 +46,10 @@ export interface TcpFeatures {
   readonly tcpRcvQueueAware: boolean
   /** A segment that ends beyond the window is refused (6.17). */
   readonly tcpWindowEndCheck: boolean
-  /** Compilers turn the calls from `sock_put` down to the free into jumps, so that it is reported at the caller. */
-  readonly sockFreeAtCaller: boolean
+  /** The last call of a function is compiled into a jump, so that a free is reported at an outer caller. */
+  readonly tailCallFrees: boolean
+  /** Models `kfree_rcu` of bind buckets (6.10). */
+  readonly bindBucketFreesByRcu: boolean
   /** An ACK after a refused segment offers no window (6.6). */
   readonly tcpNomemZeroWindow: boolean
 }
@@ -136,8 +138,8 @@ export class TcpEnv {
     this.prng = new Prng(seed)
     const cache = (name: string, flags: number): KmemCache =>
       kmemCacheCreate(this.mem, name, Number(profile.slab_sysfs[name]?.object_size ?? 128), { flags: flags | SLAB_ACCOUNT })
-    this.requestCache = cache('request_sock_TCP', 0)
-    this.requestCache6 = cache('request_sock_TCPv6', 0)
+    this.requestCache = cache('request_sock_TCP', SLAB_TYPESAFE_BY_RCU)
+    this.requestCache6 = cache('request_sock_TCPv6', SLAB_TYPESAFE_BY_RCU)
     this.twCache = cache('tw_sock_TCP', SLAB_TYPESAFE_BY_RCU)
     this.twCache6 = cache('tw_sock_TCPv6', SLAB_TYPESAFE_BY_RCU)
     const bucketFlags = SLAB_HWCACHE_ALIGN | SLAB_PANIC
@@ -153,9 +155,9 @@ export class TcpEnv {
     return this.socks.jiffies | 0
   }
 
-  /** @returns the function that the free of a socket is reported at when `caller` drops the last reference. */
+  /** @returns the function that a free at the end of a function is reported at: `caller`, or undefined for that function itself. */
   freeSite(caller: string): string | undefined {
-    return this.features.sockFreeAtCaller ? caller : undefined
+    return this.features.tailCallFrees ? caller : undefined
   }
 
   /** @returns time-wait socks of a namespace. */

@@ -363,7 +363,7 @@ function slowTail(cpu: Cpu, sk: Sock, tp: TcpSock, skb: SkBuff): void {
   }
   tcpRcvRttMeasureTs(sk, skb)
   if (tp.urgData === TCP_URG_NOTYET || (thFlags(skb.env.u8, skb.data >>> 0) & TCPHDR_URG) !== 0) tcpUrg(cpu, sk, skb)
-  tcpDataQueue(cpu, sk, skb)
+  tcpDataQueue(cpu, sk, skb, 'tcp_rcv_established')
   tcpDataSndCheck(cpu, sk)
   tcpAckSndCheck(cpu, sk)
 }

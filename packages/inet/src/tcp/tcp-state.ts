@@ -362,7 +362,7 @@ function segmentText(cpu: Cpu, sk: Sock, tp: TcpSock, skb: SkBuff, fin: boolean)
         return 'TCP_ABORT_ON_DATA'
       }
     }
-    tcpDataQueue(cpu, sk, skb)
+    tcpDataQueue(cpu, sk, skb, 'tcp_rcv_state_process')
     queued = true
   }
   if (sk.state !== TCP_CLOSE) {

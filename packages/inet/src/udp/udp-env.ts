@@ -43,8 +43,7 @@ export class Udp {
       sysctlMem: env.socks.udpMem,
       rmemMin: (net: { udpRmemMin: Float64Array }) => net.udpRmemMin[0],
       wmemMin: (net: { udpWmemMin: Float64Array }) => net.udpWmemMin[0],
-      methods:
-        'close,connect,disconnect,ioctl,init,destroy,setsockopt,getsockopt,sendmsg,recvmsg,backlog_rcv,hash,unhash,get_port',
+      methods: 'close,connect,disconnect,ioctl,init,destroy,setsockopt,getsockopt,sendmsg,recvmsg,hash,unhash,get_port',
       isUdp: true,
     }
     this.proto = new Proto({ ...common, name: 'UDP', objSize: structs.udp_sock.size })

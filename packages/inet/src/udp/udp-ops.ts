@@ -41,7 +41,14 @@ import { fib6Lookup, fibLookup } from '../route.js'
 import { type Udp, udpOf } from './udp-env.js'
 import { udpRmemRelease } from './udp-queue.js'
 import { firstPacketLength, udpRecvmsg } from './udp-recvmsg.js'
-import { SOL_UDP, setFlow, udpAllocProdQueues, udpFlushPendingFrames, udpPushPendingFrames, udpSendmsg } from './udp-send.js'
+import {
+  SOL_UDP,
+  setFlow,
+  udpAllocProdQueues,
+  udpFlushPendingFrames,
+  udpPushPendingFrames,
+  udpSendmsg,
+} from './udp-send.js'
 import { UdpProdQueue, UdpSock, udpSk } from './udp-sock.js'
 import { udpGetPort, udpHash, udpPutPort, udpUnhash } from './udp-table.js'
 import { udpV6PushPendingFrames, udpv6Sendmsg } from './udp6-send.js'

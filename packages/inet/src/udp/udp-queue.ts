@@ -14,7 +14,7 @@ import {
   skMemSchedule,
   sockSkbSetDropcount,
 } from '@netmem/sockmem'
-import { type UdpSock, udpSk } from './udp-sock.js'
+import { type UdpProdQueue, type UdpSock, udpSk } from './udp-sock.js'
 
 const INT_MAX_HALF = 0x7fffffff >> 1
 
@@ -48,23 +48,42 @@ function enqueueThroughProducer(cpu: Cpu, sk: Sock, up: UdpSock, skb: SkBuff): n
     skbCondense(cpu, skb)
     size = skb.truesize
   }
-  udpSetDevScratch(skb)
-  prod.rmemAlloc += size
-  const pushed = prod.first
-  skb.next = pushed
-  prod.first = skb.id
-  // Somebody is already moving this list to the socket, and will see the packet too.
-  if (pushed !== 0) return 0
-  drainProducer(cpu, sk, prod)
+  skb.devScratch = size
+  if (prod.rmemAlloc !== 0) {
+    // Somebody is already moving this list to the socket, and will see the packet too.
+    prod.rmemAlloc += size
+    skb.next = prod.first
+    prod.first = skb.id
+    return 0
+  }
+  prod.rmemAlloc = size
+  queueOrDrop(cpu, sk, skb, size)
+  // Callbacks may have sent something that came back to this very socket.
+  while (prod.first !== 0) drainProducer(cpu, sk, prod)
+  prod.rmemAlloc = 0
   return 0
 }
 
-/** Takes over everything pushed so far, oldest first, and charges it. */
-function drainProducer(cpu: Cpu, sk: Sock, prod: { first: number; rmemAlloc: number }): void {
+/** The usual batch: one packet. */
+function queueOrDrop(cpu: Cpu, sk: Sock, skb: SkBuff, size: number): void {
+  const delta = size - sk.forwardAlloc
+  if (delta > 0 && !skMemSchedule(cpu, sk, delta, SK_MEM_RECV)) {
+    skb.next = 0
+    dropRefused(cpu, sk, skb.id)
+    return
+  }
+  sk.forwardAlloc -= size
+  sockSkbSetDropcount(sk, skb)
+  skbQueueTail(sk.receiveQueue, skb)
+  sk.rmemAlloc += size
+  if ((sk.flags & SOCKF_DEAD) === 0) sk.dataReady(cpu, sk)
+}
+
+/** Takes over everything pushed meanwhile, oldest first, and charges it. */
+function drainProducer(cpu: Cpu, sk: Sock, prod: UdpProdQueue): void {
   const { skbs } = sk.env.skbs
   let id = reverse(skbs, prod.first)
   prod.first = 0
-  let total = 0
   let queued = 0
   let refused = 0
   let bytes = 0
@@ -72,7 +91,6 @@ function drainProducer(cpu: Cpu, sk: Sock, prod: { first: number; rmemAlloc: num
     const skb = skbs[id]
     const next = skb.next
     const size = skb.truesize
-    total += size
     const delta = size - sk.forwardAlloc
     if (delta > 0 && !skMemSchedule(cpu, sk, delta, SK_MEM_RECV)) {
       skb.next = refused
@@ -89,7 +107,6 @@ function drainProducer(cpu: Cpu, sk: Sock, prod: { first: number; rmemAlloc: num
   sk.rmemAlloc += bytes
   if ((sk.flags & SOCKF_DEAD) === 0) for (; queued > 0; queued -= 1) sk.dataReady(cpu, sk)
   if (refused !== 0) dropRefused(cpu, sk, refused)
-  prod.rmemAlloc -= total
 }
 
 function reverse(skbs: readonly SkBuff[], first: number): number {

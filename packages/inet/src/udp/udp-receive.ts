@@ -25,7 +25,7 @@ import {
   skbIsGso,
   skbPullUnchecked,
 } from '@netmem/skbuff'
-import { mibIndex, type NetNs, type Sock, skFilterTrimCap } from '@netmem/sockmem'
+import { mibIndex, type NetNs, type Sock, skFilterTrimCap, TCP_ESTABLISHED } from '@netmem/sockmem'
 import {
   NETIF_F_IP_CSUM,
   NETIF_F_IPV6_CSUM,
@@ -201,6 +201,7 @@ function udpQueueRcvOneSkb(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMi
   skb.data = (skb.data + UDP_HLEN) as typeof skb.data
   skb.len -= UDP_HLEN
   skb.refdst = 0
+  if (sk.state === TCP_ESTABLISHED) sk.incomingCpu = cpu.id
   const rc = udpEnqueueScheduleSkb(cpu, sk, skb)
   if (rc === 0) return
   const full = rc === -ERRNO.ENOMEM

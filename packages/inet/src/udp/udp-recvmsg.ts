@@ -12,6 +12,7 @@ import {
   skbCopyAndCsumDatagramMsg,
   skbCopyDatagramIter,
   skbCsumUnnecessary,
+  skbDequeue,
   skbPeek,
   skbQueueEmpty,
   skbQueueSpliceTailInit,
@@ -56,10 +57,15 @@ export function skbRecvUdp(cpu: Cpu, sk: Sock, flags: number, udp: Udp): SkBuff 
     return null
   }
   for (;;) {
-    const skb = skbTryRecvFromQueue(queue, flags, udp.peek)
-    if (skb !== null) {
-      if ((flags & MSG_PEEK) === 0) udpSkbDestructor(cpu, sk, skb)
-      return skb
+    if ((flags & MSG_PEEK) === 0) {
+      const skb = skbDequeue(queue)
+      if (skb !== null) {
+        udpSkbDestructor(cpu, sk, skb)
+        return skb
+      }
+    } else {
+      const skb = skbTryRecvFromQueue(queue, flags, udp.peek)
+      if (skb !== null) return skb
     }
     if (skbQueueEmpty(sk.receiveQueue)) break
     skbQueueSpliceTailInit(sk.receiveQueue, queue)

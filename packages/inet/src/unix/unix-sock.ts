@@ -52,8 +52,8 @@ export class UnixEnv {
   ) {
     const objSize = socks.profile.structs.unix_sock?.size ?? 1152
     // Both kinds of socket share one slab, as their sizes and flags are the same: it is called UNIX.
-    this.dgram = new Proto({ name: 'UNIX', objSize, methods: 'yyyyyynnynyynnyyyy' })
-    this.stream = new Proto({ name: 'UNIX-STREAM', objSize, methods: 'yyyyyynnynyynnyyyy' })
+    this.dgram = new Proto({ name: 'UNIX', objSize, methods: 'close' })
+    this.stream = new Proto({ name: 'UNIX-STREAM', objSize, methods: 'close' })
   }
 }
 

@@ -36,6 +36,12 @@ const bucketName = (bytes: number, accounted: boolean): string => {
   return `kmalloc-${accounted ? 'cg-' : ''}${bytes >= 1024 ? `${bytes / 1024}k` : bytes}`
 }
 
+/**
+ * Caches that share their slabs with one outside of networking: a free prints that one's name, so the recorder
+ * names the cache only when it saw the allocation.
+ */
+const FOREIGN_CACHES: ReadonlySet<string> = new Set(['tcp_bind_bucket', 'tcp_bind2_bucket'])
+
 export class AllocRecorder {
   private events: AllocEvent[] | null = null
   private readonly unsubscribe: () => void
@@ -136,7 +142,8 @@ export class AllocRecorder {
   private freed(cpu: Cpu, ev: string, site: string, addr: Addr, name: string | null): void {
     const seen = this.cacheOf.get(addr)
     this.cacheOf.delete(addr)
-    const cache = seen ?? (name !== null && NETWORK_CACHES.has(name) ? name : null)
+    const known = name !== null && NETWORK_CACHES.has(name) && !FOREIGN_CACHES.has(name)
+    const cache = seen ?? (known ? name : null)
     const event: AllocEvent = { ev }
     if (cache !== null) event.cache = cache
     event.site = site
