@@ -14,7 +14,7 @@ export class CaptureReader {
   capBytes = 0
   wireBytes = 0
   /** Nanoseconds since the first packet of the file; may step back where the capture's clock did. */
-  timeNs = 0
+  timeNs = Number.NaN
   linkType = 0
   /** Packets read so far, this one included. */
   packets = 0
@@ -40,6 +40,8 @@ export class CaptureReader {
 
   /** @throws InputError when the file is not a capture. */
   constructor(readonly source: ByteSource) {
+    // A field that starts as a double stays one; from a small integer it would change its shape on the way.
+    this.timeNs = 0
     if (!source.need(1)) throw new InputError(`${source.path}: the file is empty, expected a pcap or pcapng capture`)
     if (!source.need(4)) throw new InputError(this.unknownFormat(source.end - source.pos))
     const magic = source.view.getUint32(source.pos, false)

@@ -9,8 +9,8 @@ import { ETH_HLEN, Frame, FrameKind, makeEthernet } from '../capture/frame.js'
 import { LINKTYPE_ETHERNET } from '../capture/link-types.js'
 import type { CaptureReader } from '../capture/reader.js'
 import type { Machine } from './machine.js'
-import type { Programs } from './programs.js'
-import { Ending, type Tally } from './tally.js'
+import { Moved, type Programs } from './programs.js'
+import { Ending, Sum, type Tally } from './tally.js'
 import type { TcpPeers } from './tcp-peers.js'
 
 /** After the last packet, programs and peers get so much virtual time to finish, unless nothing moves any more. */
@@ -39,12 +39,12 @@ export class ReplayEngine {
     const { tally, frame } = this
     const bytes = reader.source.bytes
     const { at, capBytes, wireBytes } = reader
-    tally.read += 1
-    tally.wire += wireBytes
-    tally.captured += capBytes
+    tally.sums[Sum.Read] += 1
+    tally.sums[Sum.Wire] += wireBytes
+    tally.sums[Sum.Captured] += capBytes
     if (capBytes < wireBytes) {
-      tally.cutFrames += 1
-      tally.missingBytes += wireBytes - capBytes
+      tally.sums[Sum.CutFrames] += 1
+      tally.sums[Sum.MissingBytes] += wireBytes - capBytes
     }
     const atNs = this.speed === 1 ? reader.timeNs : reader.timeNs / this.speed
     if (atNs > this.machine.nowNs) this.machine.advance(atNs)
@@ -55,8 +55,11 @@ export class ReplayEngine {
     }
     const to = this.localOf(frame.ipVersion, frame.dst0, frame.dst1, frame.dst2, frame.dst3)
     const from = this.localOf(frame.ipVersion, frame.src0, frame.src1, frame.src2, frame.src3)
-    if (to >= 0 && from < 0) this.inward(reader, bytes, kind, to)
-    else if (from >= 0 && to < 0) this.outward(bytes, kind, from, wireBytes)
+    if (to >= 0 && from < 0) {
+      this.inward(reader, bytes, kind, to)
+      // The card may have interrupted at once, when enough frames had come.
+      if (this.programs.anyReady) this.machine.afterEvent()
+    } else if (from >= 0 && to < 0) this.outward(bytes, kind, from, wireBytes)
     else tally.endings[from >= 0 ? Ending.SkipLoopback : isGroup(frame) ? Ending.SkipGroup : Ending.SkipOtherHosts] += 1
   }
 
@@ -73,9 +76,9 @@ export class ReplayEngine {
 
   private inward(reader: CaptureReader, bytes: Uint8Array, kind: FrameKind, local: number): void {
     const { tally, frame, machine } = this
-    tally.framesIn += 1
-    tally.wireIn += reader.wireBytes
-    tally.payloadIn += frame.payloadBytes
+    tally.sums[Sum.FramesIn] += 1
+    tally.sums[Sum.WireIn] += reader.wireBytes
+    tally.sums[Sum.PayloadIn] += frame.payloadBytes
     const ip = frame.netWire
     if (ip > machine.mtu) {
       tally.endings[Ending.SkipTooLong] += 1
@@ -88,7 +91,7 @@ export class ReplayEngine {
     switch (kind) {
       case FrameKind.Udp: {
         const program = this.programs.udpAt(local, frame.dstPort)
-        if (program !== null) program.packetsIn += 1
+        if (program !== null) program.moved[Moved.PacketsIn] += 1
         machine.inject(bytes, at, capBytes, wireBytes)
         tally.endings[Ending.InUdp] += 1
         return
@@ -114,9 +117,9 @@ export class ReplayEngine {
 
   private outward(bytes: Uint8Array, kind: FrameKind, local: number, wireBytes: number): void {
     const { tally, frame } = this
-    tally.framesOut += 1
-    tally.wireOut += wireBytes
-    tally.payloadOut += frame.payloadBytes
+    tally.sums[Sum.FramesOut] += 1
+    tally.sums[Sum.WireOut] += wireBytes
+    tally.sums[Sum.PayloadOut] += frame.payloadBytes
     tally.endings[this.send(bytes, kind, local)] += 1
     this.machine.settleCall()
   }

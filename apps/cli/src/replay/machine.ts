@@ -3,7 +3,7 @@
  * by `inject`; frames that the machine sends come out at `onSent`; in between, `advance` lets time pass, one
  * event after the other, so that programs and peers act at the moment they are woken.
  */
-import { assert, type EventQueue, type KernelProfile, type Pfn } from '@netmem/base'
+import { assert, type EventQueue, type Pfn } from '@netmem/base'
 import { type Device, DMA_BIT_MASK, deviceCreate, dmaInit, dmaSetMaskAndCoherent } from '@netmem/dma'
 import { inet6AddrAdd, inetAddrAdd, inetRouteAdd, neighAdd } from '@netmem/inet'
 import { bootKernel, type Kernel } from '@netmem/kernel-model'
@@ -27,7 +27,7 @@ import type { ReplayOptions } from './options.js'
 
 /** What the card waits for before it interrupts, as drivers set it when nothing else is asked for. */
 const RX_USECS = 20
-const RX_FRAMES = 64
+const RX_FRAMES = 32
 const TX_RING = 1024
 /** The largest frame that the card takes, in pieces: a segmentation offload frame of 64 KiB. */
 export const MAX_CARD_FRAME = 65536 + ETH_HLEN + 16
@@ -40,8 +40,15 @@ const SCRATCH_BYTES = 128 << 10
 /** Called for every frame on the cable; the bytes are lent for the call. */
 export type SentHook = (bytes: Uint8Array, at: number, len: number) => void
 
+export enum Cable {
+  FramesIn = 0,
+  BytesIn = 1,
+  FramesSent = 2,
+  BytesSent = 3,
+  Count = 4,
+}
+
 export class Machine {
-  readonly kernel: Kernel
   readonly clock: EventQueue
   readonly dev: NetDevice
   readonly nic: PpNic
@@ -53,28 +60,35 @@ export class Machine {
   /** Called after every event, when the machine is at rest: programs and peers may act. */
   afterEvent: () => void = () => {}
   onSent: SentHook = () => {}
-  framesIn = 0
-  bytesIn = 0
-  framesSent = 0
-  bytesSent = 0
+  /** By `Cable`: counters that soon pass 2^31. */
+  readonly cable = new Float64Array(Cable.Count)
   private readonly device: Device
   private readonly windowPfn: Pfn
   private readonly scratchAt: number
 
-  constructor(options: ReplayOptions, profile: KernelProfile, hosts: readonly HostAddress[], mtu: number) {
-    this.kernel = boot(options, profile)
-    const { kernel } = this
+  constructor(
+    readonly kernel: Kernel,
+    options: ReplayOptions,
+    hosts: readonly HostAddress[],
+    mtu: number,
+  ) {
     this.clock = kernel.clock
     this.mtu = mtu
     const cpu = kernel.cpus[0]
     const { GFP_KERNEL } = kernel.mem.gfp
     this.windowPfn = allocPages(kernel.mem, cpu, GFP_KERNEL, WINDOW_ORDER, -1, 'capture')
     assert(this.windowPfn > 0, 'no memory for the window of the capture')
-    const start = pageAddress(kernel.mem, this.windowPfn) >>> 0
+    const start = pageAddress(this.windowPfn) >>> 0
     const length = 4096 << WINDOW_ORDER
     this.window = { bytes: kernel.mem.u8, at: start, length: length - SCRATCH_BYTES }
     this.scratchAt = start + length - SCRATCH_BYTES
-    const dma = dmaInit({ mem: kernel.mem, profile, trace: kernel.trace, cpus: kernel.cpus, events: kernel.clock })
+    const dma = dmaInit({
+      mem: kernel.mem,
+      profile: kernel.profile,
+      trace: kernel.trace,
+      cpus: kernel.cpus,
+      events: kernel.clock,
+    })
     this.device = deviceCreate(dma, { name: '0000:00:03.0', driver: 'pp_nic' })
     dmaSetMaskAndCoherent(this.device, DMA_BIT_MASK(64))
     const dev = ppNicCreate(kernel.devs, {
@@ -91,15 +105,13 @@ export class Machine {
     })
     assert(typeof dev !== 'number', 'the network card could not be made')
     this.dev = dev
-    // No queueing discipline: what programs send goes to the ring at once.
-    dev.noQueue = true
     this.nic = dev.priv as PpNic
     kernel.initNet.devices.set('eth0', dev)
     ethHwAddrSet(dev, '02:00:00:00:00:01')
     this.nic.hw.wire = {
       receive: (bytes, at, len) => {
-        this.framesSent += 1
-        this.bytesSent += len
+        this.cable[Cable.FramesSent] += 1
+        this.cable[Cable.BytesSent] += len
         this.onSent(bytes, at, len)
       },
     }
@@ -136,8 +148,8 @@ export class Machine {
    * machine's own memory (the window) are taken from where they are.
    */
   inject(bytes: Uint8Array, at: number, capBytes: number, wireBytes: number): void {
-    this.framesIn += 1
-    this.bytesIn += wireBytes
+    this.cable[Cable.FramesIn] += 1
+    this.cable[Cable.BytesIn] += wireBytes
     const { u8 } = this.kernel.mem
     if (capBytes === wireBytes && bytes === u8) {
       this.nic.hw.receive(u8, at, wireBytes)
@@ -157,7 +169,8 @@ export class Machine {
       clock.runNext()
       this.afterEvent()
     }
-    clock.runUntil(toNs)
+    // Nothing is due before: time may be set without another look at the calendar.
+    if (toNs > clock.nowNs) clock.nowNs = toNs as typeof clock.nowNs
   }
 
   /** Does the next thing that is due within `withinNs`. @returns false when there is none. */
@@ -206,7 +219,8 @@ export class Machine {
 }
 
 /** @throws InputError naming the sysctl that the kernel refuses. */
-function boot(options: ReplayOptions, profile: KernelProfile): Kernel {
+export function bootMachine(options: ReplayOptions): Kernel {
+  const { profile } = options
   const kernel = bootKernel({
     profile,
     cpus: options.cpus,

@@ -14,14 +14,13 @@ import {
   sysConnect,
   sysGetname,
   sysListen,
-  sysRecvmsg,
   sysSendmsg,
   sysSetsockopt,
   sysShutdown,
   sysSocket,
 } from '@netmem/kernel-model'
-import { type UserBuffer, userWrite } from '@netmem/memory'
-import { OptVal, type Sock, SockAddr } from '@netmem/sockmem'
+import { iovIterInit, type UserBuffer, userWrite } from '@netmem/memory'
+import { MSG_DONTWAIT, OptVal, type Sock, SockAddr } from '@netmem/sockmem'
 import { addressText } from '../capture/address.js'
 import type { Reader, ReplayOptions } from './options.js'
 import { Phase, type TcpFlow } from './tcp-flow.js'
@@ -49,6 +48,14 @@ enum Kind {
   Tcp = 2,
 }
 
+/** What a program counts. */
+export enum Moved {
+  PacketsIn = 0,
+  BytesRead = 1,
+  BytesWritten = 2,
+  Count = 3,
+}
+
 /** One socket and what its program did with it. */
 export class Program {
   readonly sk: Sock
@@ -58,9 +65,8 @@ export class Program {
   nextReadNs = 0
   timerPending = false
   open = true
-  bytesRead = 0
-  bytesWritten = 0
-  packetsIn = 0
+  /** By `Moved`: counters that soon pass 2^31. */
+  readonly moved = new Float64Array(Moved.Count)
   /** Truesize queued for reading when last looked at, and the most ever. */
   rmem = 0
   rmemPeak = 0
@@ -104,11 +110,15 @@ export class Programs implements PeerPrograms {
   readonly list: Program[] = []
   /** Truesize queued for reading in all sockets, in bytes. */
   rmem = 0
-  bytesRead = 0
-  bytesWritten = 0
+  /** Of all programs together, by `Moved`. */
+  readonly moved = new Float64Array(Moved.Count)
   refused = 0
+  /** User memory of the programs' buffers, in bytes: theirs, not the network's. */
+  userBytes = 0
   private readonly bySk: (Program | null)[] = []
-  private readonly udp: (Program | null | undefined)[] = []
+  /** By local address and port: a place in `opened` plus 1, 0 for a port that nobody has used. */
+  private readonly udp: Int32Array
+  private readonly opened: (Program | null)[] = []
   private readonly listeners = new Map<number, Program>()
   private processes: Process[] = []
   private fdsLeft = 0
@@ -118,7 +128,6 @@ export class Programs implements PeerPrograms {
   private readonly reader: Reader
   private readonly timer: number
   private readonly chunkBytes: number
-  private sendBuffer: UserBuffer | null = null
 
   constructor(
     private readonly kernel: Kernel,
@@ -128,6 +137,7 @@ export class Programs implements PeerPrograms {
     private readonly flowOf: (localPort: number, peer: SockAddr, local: number) => TcpFlow | null,
   ) {
     this.reader = options.reader
+    this.udp = new Int32Array(65536 * Math.max(1, locals.length))
     this.chunkBytes =
       options.reader.kind === 'rate'
         ? Math.min(CHUNK_BYTES, Math.max(1, Math.floor(options.reader.bytesPerSec / READS_PER_SEC)))
@@ -150,11 +160,11 @@ export class Programs implements PeerPrograms {
 
   /** @returns the program on a UDP port, made at first use; null when the kernel refuses one. */
   udpAt(local: number, port: number): Program | null {
-    const at = local * 65536 + port
-    const program = this.udp[at]
-    if (program !== undefined) return program
+    const place = this.udp[local * 65536 + port]
+    if (place !== 0) return this.opened[place - 1]
     const made = this.openUdp(local, port)
-    this.udp[at] = made
+    this.opened.push(made)
+    this.udp[local * 65536 + port] = this.opened.length
     return made
   }
 
@@ -226,7 +236,7 @@ export class Programs implements PeerPrograms {
     flow.toWrite += count
     const { program } = flow
     if (program !== null && flow.toWrite === count && flow.writeEnds.length === 0) {
-      const sent = this.send(program, bytes, at, capBytes, count, undefined)
+      const sent = this.send(program, bytes, at, capBytes, Math.min(count, CHUNK_BYTES), undefined)
       if (sent > 0) {
         flow.toWrite -= sent
         flow.written += sent
@@ -350,32 +360,62 @@ export class Programs implements PeerPrograms {
   private read(program: Program): void {
     const { reader } = this
     if (reader.kind === 'stalled' || program.eof) return
+    if (reader.kind === 'rate') {
+      this.readOnce(program, reader.bytesPerSec)
+      return
+    }
+    const { process, sk, moved } = program
+    const udp = program.kind === Kind.Udp
+    for (;;) {
+      const got = this.receive(process, sk, CHUNK_BYTES)
+      if (got < 0 || (got === 0 && !udp)) {
+        if (got !== -ERRNO.EAGAIN) this.readEnded(program, got)
+        break
+      }
+      moved[Moved.BytesRead] += got
+      this.moved[Moved.BytesRead] += got
+      if (!udp && got < CHUNK_BYTES) break
+    }
+    this.kernel.syscallExit(process.cpu)
+  }
+
+  /** One `read(2)` of a non-blocking socket into the process's buffer. @returns bytes or a negative errno. */
+  private receive(process: Process, sk: Sock, len: number): number {
+    const { msg } = process
+    msg.reset(MSG_DONTWAIT)
+    iovIterInit(msg.iter, process.buffer('recv', CHUNK_BYTES), 0, len)
+    return sk.ops.recvmsg(process.cpu, process.task, sk, msg, len, MSG_DONTWAIT)
+  }
+
+  /** A reader of limited speed: one read, then a pause as long as that many bytes take. */
+  private readOnce(program: Program, bytesPerSec: number): void {
     const { clock } = this.kernel
-    if (reader.kind === 'rate' && program.nextReadNs > clock.nowNs) {
+    if (program.nextReadNs > clock.nowNs) {
       this.wakeAt(program, program.nextReadNs)
       return
     }
-    const len = program.kind === Kind.Udp ? CHUNK_BYTES : this.chunkBytes
-    for (;;) {
-      const got = sysRecvmsg(program.process, program.fd, len)
-      if (got < 0) {
-        if (got !== -ERRNO.EAGAIN && program.kind === Kind.Tcp) this.end(program)
-        return
-      }
-      if (got === 0 && program.kind === Kind.Tcp) {
-        program.eof = true
-        if (program.flow?.shutDown) this.end(program)
-        return
-      }
-      program.bytesRead += got
-      this.bytesRead += got
-      if (reader.kind === 'rate') {
-        program.nextReadNs = clock.nowNs + (got * 1e9) / reader.bytesPerSec
-        this.wakeAt(program, program.nextReadNs)
-        return
-      }
-      if (program.kind === Kind.Tcp && got < len) return
+    const { process, sk } = program
+    const got = this.receive(process, sk, program.kind === Kind.Udp ? CHUNK_BYTES : this.chunkBytes)
+    this.kernel.syscallExit(process.cpu)
+    if (got < 0 || (got === 0 && program.kind !== Kind.Udp)) {
+      if (got !== -ERRNO.EAGAIN) this.readEnded(program, got)
+      return
     }
+    program.moved[Moved.BytesRead] += got
+    this.moved[Moved.BytesRead] += got
+    program.nextReadNs = clock.nowNs + (got * 1e9) / bytesPerSec
+    this.wakeAt(program, program.nextReadNs)
+  }
+
+  /** A connection has nothing more to read: its end (0) or an error. UDP sockets only report errors. */
+  private readEnded(program: Program, got: number): void {
+    if (program.kind === Kind.Udp) return
+    if (got < 0) {
+      this.end(program)
+      return
+    }
+    program.eof = true
+    if (program.flow?.shutDown) this.end(program)
   }
 
   private wakeAt(program: Program, atNs: number): void {
@@ -441,6 +481,7 @@ export class Programs implements PeerPrograms {
       process.files.limit = 1 << 20
       this.processes.push(process)
       this.fdsLeft = FDS_PER_PROCESS
+      for (const name of ['send', 'recv']) this.userBytes += pagesOf(process.buffer(name, CHUNK_BYTES))
     }
     return this.processes[this.processes.length - 1]
   }
@@ -467,13 +508,17 @@ export class Programs implements PeerPrograms {
     to: SockAddr | undefined,
   ): number {
     const { process } = program
-    this.sendBuffer = process.buffer('send', Math.max(count, CHUNK_BYTES))
     if (bytes !== null && capBytes > 0)
-      userWrite(this.kernel.mem, this.sendBuffer, 0, bytes.subarray(at, at + capBytes))
+      userWrite(
+        this.kernel.mem,
+        process.buffer('send', CHUNK_BYTES),
+        0,
+        bytes.subarray(at, at + Math.min(capBytes, CHUNK_BYTES)),
+      )
     const sent = sysSendmsg(process, program.fd, count, to === undefined ? {} : { to })
     if (sent > 0) {
-      program.bytesWritten += sent
-      this.bytesWritten += sent
+      program.moved[Moved.BytesWritten] += sent
+      this.moved[Moved.BytesWritten] += sent
     } else if (sent !== -ERRNO.EAGAIN) this.refused += 1
     return sent
   }
@@ -496,6 +541,8 @@ export class Programs implements PeerPrograms {
     } else addr.addr = w3
   }
 }
+
+const pagesOf = (buffer: UserBuffer): number => buffer.pfns.length * 4096
 
 /** Bytes in a socket's receive queue, headers not counted. */
 function payloadOf(sk: Sock): number {

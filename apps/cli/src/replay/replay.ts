@@ -10,12 +10,12 @@ import { linkTypeText } from '../capture/link-types.js'
 import { CaptureReader } from '../capture/reader.js'
 import { dropAdvice } from './advice.js'
 import { ReplayEngine } from './engine.js'
-import { Machine } from './machine.js'
+import { bootMachine, Cable, Machine } from './machine.js'
 import type { ReplayOptions } from './options.js'
-import { type LocalAddress, Programs } from './programs.js'
+import { type LocalAddress, Moved, Programs } from './programs.js'
 import type { LimitFacts, ReplayResult, SocketFacts } from './result.js'
 import { readBe32, SegmentBuilder } from './segment.js'
-import { Ending, Tally } from './tally.js'
+import { Ending, Sum, Tally } from './tally.js'
 import { TcpPeers } from './tcp-peers.js'
 import { Timeline } from './timeline.js'
 import { CHARGE, KINDS, KINDS_ABOUT, Usage } from './usage.js'
@@ -41,8 +41,9 @@ export function replayCapture(
   mtu: number,
   progress: Progress,
 ): ReplayResult {
-  const machine = new Machine(options, options.profile, hosts, mtu)
-  const { kernel } = machine
+  const kernel = bootMachine(options)
+  const books = new Books(kernel)
+  const machine = new Machine(kernel, options, hosts, mtu)
   const tally = new Tally()
   const locals = hosts.map(
     (host): LocalAddress => ({ version: host.version, words: [host.w0, host.w1, host.w2, host.w3], text: host.text }),
@@ -59,21 +60,26 @@ export function replayCapture(
   }
   const builder = new SegmentBuilder(machine.hostMac, machine.peerMac)
   const peers: TcpPeers = new TcpPeers(wire, programs, tally, builder, mtu - 40)
-  const books = new Books(kernel)
   const usage = new Usage(kernel, machine)
-  usage.rest()
+  usage.rest(programs)
   const watch = new Watch(kernel.trace, kernel.mem, kernel.skbs)
   const timeline = new Timeline(KINDS)
   const meter = new Meter(machine, programs, usage, timeline)
   machine.onSent = (bytes, at, len) => heardOnCable(peers, hosts, bytes, at, len)
+  let busy = false
   machine.afterEvent = () => {
-    while (programs.anyReady) {
+    // What programs and peers do may itself end in an interrupt: that is seen to in the next round.
+    if (busy) return
+    busy = true
+    do {
       programs.measure()
       meter.look()
       programs.run()
-    }
-    peers.afterStep()
+      peers.afterStep()
+    } while (programs.anyReady)
+    busy = false
   }
+  meter.fullLook()
   const source = new ByteSource(path, machine.window)
   const engine = new ReplayEngine(machine, programs, peers, tally, hosts, options.speed)
   const linkTypes = new Set<number>()
@@ -89,7 +95,8 @@ export function replayCapture(
       }
       if (reader.timeNs > durationNs) durationNs = reader.timeNs
       engine.packet(reader)
-      if ((tally.read & (PROGRESS_EVERY - 1)) === 0) progress(source.offset, source.size, tally.read)
+      if ((tally.sums[Sum.Read] & (PROGRESS_EVERY - 1)) === 0)
+        progress(source.offset, source.size, tally.sums[Sum.Read])
     }
   } finally {
     source.close()
@@ -112,11 +119,11 @@ export function replayCapture(
     const drops = watch.drops()
     if (machine.missed > 0) drops.RX_MISSED = machine.missed
     if (machine.oversize > 0) drops.RX_LENGTH = machine.oversize
-    const given = tally.sum(Ending.InUdp, Ending.OutUdp)
+    const given = tally.count(Ending.InUdp, Ending.OutUdp)
     const dropped = clampDrops(drops, given)
     const delivered = takeFrom(tally.words(Ending.InUdp, Ending.SkipArp), dropped)
     const skipped = tally.words(Ending.SkipArp, Ending.Count)
-    const skippedSum = tally.sum(Ending.SkipArp, Ending.Count)
+    const skippedSum = tally.count(Ending.SkipArp, Ending.Count)
     const heldBack = tally.endings[Ending.SkipHeld]
     return {
       schema: 'netmem-replay/1',
@@ -127,8 +134,8 @@ export function replayCapture(
         interfaces: reader.format === 'pcapng' ? reader.interfacesSeen : 1,
         start: startText(reader.startMs),
         durationNs,
-        cutFrames: tally.cutFrames,
-        missingBytes: tally.missingBytes,
+        cutFrames: tally.sums[Sum.CutFrames],
+        missingBytes: tally.sums[Sum.MissingBytes],
         cutOff: reader.cutOff,
       },
       machine: {
@@ -146,25 +153,25 @@ export function replayCapture(
         sysctl: Object.fromEntries(options.sysctl),
       },
       packets: {
-        read: tally.read,
-        delivered: tally.read - dropped - skippedSum,
+        read: tally.sums[Sum.Read],
+        delivered: tally.sums[Sum.Read] - dropped - skippedSum,
         dropped,
         skipped: skippedSum,
         reasons: { delivered, dropped: drops, skipped },
-        in: tally.framesIn,
-        out: tally.framesOut,
+        in: tally.sums[Sum.FramesIn],
+        out: tally.sums[Sum.FramesOut],
         synthesised: synthesised(peers),
       },
       bytes: {
-        wire: tally.wire,
-        captured: tally.captured,
-        payload: tally.payloadIn + tally.payloadOut,
-        wireIn: tally.wireIn,
-        wireOut: tally.wireOut,
-        payloadIn: tally.payloadIn,
-        payloadOut: tally.payloadOut,
-        readByPrograms: programs.bytesRead,
-        writtenByPrograms: programs.bytesWritten,
+        wire: tally.sums[Sum.Wire],
+        captured: tally.sums[Sum.Captured],
+        payload: tally.sums[Sum.PayloadIn] + tally.sums[Sum.PayloadOut],
+        wireIn: tally.sums[Sum.WireIn],
+        wireOut: tally.sums[Sum.WireOut],
+        payloadIn: tally.sums[Sum.PayloadIn],
+        payloadOut: tally.sums[Sum.PayloadOut],
+        readByPrograms: programs.moved[Moved.BytesRead],
+        writtenByPrograms: programs.moved[Moved.BytesWritten],
         truesizePeak: timeline.peak[CHARGE],
         payloadAtPeak: meter.payloadAtPeak,
       },
@@ -179,7 +186,7 @@ export function replayCapture(
       allocations: watch.allocations(),
       caches,
       copies: watch.copies(),
-      dma: watch.dma(machine.bytesIn, machine.bytesSent),
+      dma: watch.dma(machine.cable[Cable.BytesIn], machine.cable[Cable.BytesSent]),
       sockets,
       timeline: {
         bucketNs: timeline.bucketNs,
@@ -237,11 +244,13 @@ class Books {
 
   compare(): { count: number; words: string[] } {
     quiesce(this.kernel)
+    // The sockets that ICMP answers from belong to the namespace; a real kernel has them from boot.
+    const own = this.kernel.inet.nets.flatMap((net) => [net.icmpSk, net.icmp6Sk]).map((sk) => sk?.proto.cache?.core)
     const words: string[] = []
     let count = 0
     for (const core of this.kernel.mem.slabCores) {
       if (core === null) continue
-      const more = kmemCacheInuse(core) - (this.objects.get(core) ?? 0)
+      const more = kmemCacheInuse(core) - (this.objects.get(core) ?? 0) - own.filter((cache) => cache === core).length
       if (more === 0) continue
       count += Math.abs(more)
       words.push(`${more} of ${core.name}`)
@@ -389,9 +398,9 @@ function socketFacts(programs: Programs): ReplayResult['sockets'] {
         proto: program.tcp ? 'tcp' : 'udp',
         local: program.local,
         remote: program.remote,
-        packetsIn: program.packetsIn,
-        bytesRead: program.bytesRead,
-        bytesWritten: program.bytesWritten,
+        packetsIn: program.moved[Moved.PacketsIn],
+        bytesRead: program.moved[Moved.BytesRead],
+        bytesWritten: program.moved[Moved.BytesWritten],
         drops: program.open ? program.sk.drops : program.drops,
         rcvbuf: program.open ? program.sk.rcvbuf : program.rcvbuf,
         rmemPeak: program.rmemPeak,

@@ -67,19 +67,25 @@ export const endingWords: readonly string[] = [
   'resets of the host (the model writes its own)',
 ]
 
+/** Counters beside the endings: packets, and bytes that soon pass 2^31. */
+export enum Sum {
+  Read = 0,
+  FramesIn = 1,
+  FramesOut = 2,
+  Wire = 3,
+  Captured = 4,
+  WireIn = 5,
+  WireOut = 6,
+  PayloadIn = 7,
+  PayloadOut = 8,
+  CutFrames = 9,
+  MissingBytes = 10,
+  Count = 11,
+}
+
 export class Tally {
   readonly endings = new Float64Array(Ending.Count)
-  read = 0
-  framesIn = 0
-  framesOut = 0
-  wire = 0
-  captured = 0
-  wireIn = 0
-  wireOut = 0
-  payloadIn = 0
-  payloadOut = 0
-  cutFrames = 0
-  missingBytes = 0
+  readonly sums = new Float64Array(Sum.Count)
 
   /** @returns counts by words of the endings in `[from, to)` that happened. */
   words(from: Ending, to: Ending): Record<string, number> {
@@ -89,7 +95,8 @@ export class Tally {
     return out
   }
 
-  sum(from: Ending, to: Ending): number {
+  /** @returns packets whose ending is in `[from, to)`. */
+  count(from: Ending, to: Ending): number {
     let sum = 0
     for (let ending = from as number; ending < to; ending++) sum += this.endings[ending]
     return sum

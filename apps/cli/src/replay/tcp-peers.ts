@@ -10,6 +10,7 @@
  */
 import type { Frame } from '../capture/frame.js'
 import { FlowTable } from './flow-table.js'
+import { Moved } from './programs.js'
 import {
   readBe32,
   type SegmentBuilder,
@@ -200,6 +201,7 @@ export class TcpPeers {
       }
       if (options.echoAt >= 0) writeBe32(bytes, options.echoAt, this.echoFor(flow, options.echo))
     }
+    if (flow.program !== null) flow.program.moved[Moved.PacketsIn] += 1
     this.wire.inject(bytes, at, capBytes, wireBytes)
   }
 

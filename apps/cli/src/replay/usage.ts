@@ -50,14 +50,14 @@ export class Usage {
   }
 
   /** The machine as it is now is what everything is compared with. */
-  rest(): void {
+  rest(programs: Programs): void {
     this.base.fill(0)
-    this.measure(null)
+    this.measure(programs)
     this.base.set(this.values)
   }
 
   /** Looks at everything; takes microseconds. */
-  measure(programs: Programs | null): Float64Array {
+  measure(programs: Programs): Float64Array {
     const { values, base } = this
     const { mem } = this.kernel
     let slabPages = 0
@@ -80,10 +80,10 @@ export class Usage {
     }
     values[4] = used - base[4]
     const pool = this.poolPages() * PAGE_BYTES
-    const taken = (usedPages(mem) - slabPages) * PAGE_BYTES - pool
+    const taken = (usedPages(mem) - slabPages) * PAGE_BYTES - pool - programs.userBytes
     values[2] = taken - base[2]
     values[3] = pool
-    values[CHARGE] = programs === null ? 0 : programs.rmem
+    values[CHARGE] = programs.rmem
     return values
   }
 
