@@ -110,6 +110,10 @@ class IcmpMessage implements AppendSource {
   }
 }
 
+/** The methods that /proc/net/protocols shows of RAW. */
+const RAW_METHODS =
+  'close,connect,disconnect,ioctl,init,destroy,setsockopt,getsockopt,sendmsg,recvmsg,bind,backlog_rcv,hash,unhash'
+
 /** ICMP of one machine. */
 class Icmp implements IcmpSlots {
   readonly message = new IcmpMessage()

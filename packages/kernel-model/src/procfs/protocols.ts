@@ -72,8 +72,7 @@ function protoSeqPrintf(proto: Proto, hasSendpage: boolean): string {
 /** Models `proto_seq_show` (net/core/sock.c). @returns the file's text. */
 export function protocolsSeqShow(kernel: Kernel): string {
   const { sendpage } = kernel.profile.features
-  const head =
-    ` ${'protocol'.padEnd(8)}${'size sockets  memory press maxhdr  slab module     '.padStart(51)}`.trimStart()
+  const head = `${'protocol'.padEnd(9)} size sockets  memory press maxhdr  slab module     `
   const columns = withSendpage(COLUMNS, sendpage ? 'sp' : null).join(' ')
   const lines = [...kernel.socks.protos].reverse().map((proto) => protoSeqPrintf(proto, sendpage))
   return `${[`${head}${columns}`, ...lines].join('\n')}\n`
