@@ -28,6 +28,7 @@ const bench = (live: number): BenchCase => {
         trace: new Trace(),
       })
       nc = pageFragCacheCreate(mem)
+      at = 0
       for (let i = 0; i < live; i++) window[i] = pageFragAlloc(nc, cpu, BYTES, mem.gfp.GFP_ATOMIC)
     },
     run(n) {

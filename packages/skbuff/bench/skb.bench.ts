@@ -77,6 +77,8 @@ const window = (): BenchCase => {
     unit: 'ns/op',
     setup: () => {
       bench = new Bench()
+      live.length = 0
+      at = 0
       for (let i = 0; i < WINDOW; i++) live.push(bench.skb())
     },
     run(n) {
@@ -128,6 +130,7 @@ const sawtooth = (): BenchCase => {
     unit: 'ns/op',
     setup: () => {
       bench = new Bench()
+      live.length = 0
       for (let i = 0; i < WINDOW; i++) live.push(bench.skb())
       for (const skb of live) napiConsumeSkb(bench.cpu, skb, 64)
     },
