@@ -7,6 +7,7 @@
  */
 import type { Cpu } from '@netmem/base'
 import { kfreeSkb, type SkBuff, skbQueueTail } from '@netmem/skbuff'
+import { skbGetHash } from './flow-hash.js'
 import { NAPIF_STATE_SCHED, napiScheduleUnchecked } from './napi-struct.js'
 import { NET_RX_DROP, NET_RX_SUCCESS, RX_DROPPED } from './net-device.js'
 import type { NetDevs } from './net-devs.js'
@@ -60,7 +61,8 @@ function skbFlowLimit(env: NetDevs, sd: SoftnetData, skb: SkBuff, qlen: number):
   if ((env.sysctl.flowLimitCpuBitmap & (1 << sd.cpu.id)) === 0) return false
   if (sd.flowLimit === null) sd.flowLimit = new FlowLimit(env.sysctl.flowLimitTableLen)
   const fl = sd.flowLimit
-  const flow = skb.hash & (fl.buckets.length - 1)
+  skb.networkHeader = (skb.data - skb.head) | 0
+  const flow = skbGetHash(env, skb) & (fl.buckets.length - 1)
   const oldest = fl.history[fl.historyHead]!
   fl.history[fl.historyHead] = flow
   fl.historyHead = (fl.historyHead + 1) & (FLOW_LIMIT_HISTORY - 1)

@@ -131,3 +131,6 @@ export function assertNetDevsQuiescent(env: NetDevs): void {
     if (napi !== null) check(napi.rxCount === 0 && napi.groBitmask === 0, () => `NAPI ${napi.napiId} holds packets`)
   check(env.xdpFrames.live === 0, () => `${env.xdpFrames.live} XDP frames are out`)
 }
+
+export { type FrameOptions, tcpFrame, udpFrame } from './testing-frames.js'
+export { collect, ppCard, ringCard, type TestCard } from './testing-card.js'

@@ -143,6 +143,8 @@ export class PpNic {
   readonly descAddr: number[] = []
   readonly descDma: number[] = []
   readonly headerSplit: number
+  /** What the card says of received frames; without RSS it has no hash to tell. */
+  readonly rxFeatures: number
   /** This poll redirected frames, which leave at its end. */
   redirected = false
   readonly xdpOut: XdpFrame[] = []
@@ -155,6 +157,7 @@ export class PpNic {
     headerSplit: number,
   ) {
     this.headerSplit = headerSplit
+    this.rxFeatures = NETIF_F_RXCSUM | (hw.rss === null ? 0 : NETIF_F_RXHASH)
   }
 }
 
@@ -267,7 +270,7 @@ function ppNicCleanRx(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue, b
   const plain = nic.prog === null && nic.headerSplit === 0
   // Models skb_record_rx_queue, which only devices with several queues need.
   const recordQueue = nic.queues.length > 1 ? queue.index + 1 : 0
-  const rxFlags = dev.features & (NETIF_F_RXCSUM | NETIF_F_RXHASH)
+  const rxFlags = dev.features & nic.rxFeatures
   let at = ring.nextToClean
   let work = 0
   let bytes = 0
@@ -428,7 +431,7 @@ function rxSlow(
   const bytes = skb.len
   if (nic.queues.length > 1) skb.queueMapping = queue.index + 1
   ethTypeTrans(skb, dev)
-  rxOffloads(skb, hash, status, dev.features & (NETIF_F_RXCSUM | NETIF_F_RXHASH))
+  rxOffloads(skb, hash, status, dev.features & nic.rxFeatures)
   if ((status & RXD_VLAN) !== 0) {
     skb.vlanTci = vlan
     skb.vlanProto = 0x8100
