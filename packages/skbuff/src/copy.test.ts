@@ -22,6 +22,7 @@ import {
   pskbMayPull,
   pskbTrim,
   type SkBuff,
+  setFragList,
   setGsoSize,
   skbAddRxFrag,
   skbAppendPagefrags,
@@ -448,6 +449,39 @@ describe('splitting, shifting and segmenting', () => {
         consumeSkb(m.cpu, skb, 'x')
         m.finish()
       }
+  })
+
+  it('skb_segment shares the heads of a fragment list when they are page fragments', () => {
+    const m = skbTestMachine()
+    const skb = linear(m, 200, 54)
+    const list = [1, 2, 3].map((seed) => {
+      const one = napiAllocSkb(m.env, m.cpu, 1, 1500)!
+      pattern(m, skbPut(one, 1448), 1448, seed)
+      return one
+    })
+    list.forEach((one, i) => {
+      one.next = list[i + 1]?.id ?? 0
+    })
+    setFragList(skb, list[0]!.id)
+    skb.len += 3 * 1448
+    skb.dataLen = 3 * 1448
+    const bytes = [...readSkb(skb)]
+    skbResetMacHeader(skb)
+    skbPull(skb, 54)
+    setGsoSize(skb, 1000)
+    const payload: number[] = []
+    let seg: SkBuff | null = skbSegment(m.cpu, skb, { sg: true, csum: true }) as SkBuff
+    m.audit()
+    while (seg !== null) {
+      payload.push(...readSkb(seg).slice(54))
+      const next: SkBuff | null = seg.next === 0 ? null : m.env.skbs[seg.next]!
+      seg.next = 0
+      consumeSkb(m.cpu, seg, 'x')
+      seg = next
+    }
+    expect(payload).toEqual(bytes.slice(54))
+    consumeSkb(m.cpu, skb, 'x')
+    m.finish()
   })
 
   it('skb_segment leaves nothing behind when it runs out of memory', () => {

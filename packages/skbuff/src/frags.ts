@@ -1,6 +1,15 @@
 /** Adding page fragments to an skb. Who counts what: `len` and `dataLen` the bytes, truesize the memory. */
 import { type Cpu, ERRNO, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
-import { allocPages, getPage, pageIsPfmemalloc } from '@netmem/memory'
+import {
+  allocPages,
+  getPage,
+  type IovIter,
+  ITER_UBUF,
+  iovIterAdvance,
+  iovIterSingleSegCount,
+  iterAddr,
+  pageIsPfmemalloc,
+} from '@netmem/memory'
 import { allocSkb } from './alloc.js'
 import type { Skbuffs } from './env.js'
 import { kfreeSkb } from './release.js'
@@ -143,4 +152,44 @@ function fillPagesGreedily(cpu: Cpu, skb: SkBuff, dataLen: number, maxOrder: num
     pages -= 1 << order
   }
   return true
+}
+
+/**
+ * Models `skb_splice_from_iter` (net/core/skbuff.c, 6.5 on): the pages under an iterator become fragments, each
+ * with a reference, joined to the last where they continue it.
+ *
+ * @returns bytes added to `len`, `dataLen` and truesize alike; if there were none, `-EMSGSIZE` (no slot) or `-EIO`
+ *   (nothing to extract).
+ */
+export function skbSpliceFromIter(skb: SkBuff, iter: IovIter, maxBytes: number): number {
+  const { sizes, sysctl } = skb.env
+  const limit = sysctl.maxSkbFrags()
+  let spliced = 0
+  let err = 0
+  while (iter.count > 0 && spliced < maxBytes) {
+    if (nrFrags(skb) > limit) {
+      err = -ERRNO.EMSGSIZE
+      break
+    }
+    const chunk = Math.min(iovIterSingleSegCount(iter), maxBytes - spliced)
+    if (chunk <= 0) {
+      if (iter.kind !== ITER_UBUF && iter.seg < iter.nrSegs) {
+        iovIterAdvance(iter, 0)
+        continue
+      }
+      err = -ERRNO.EIO
+      break
+    }
+    const addr = iterAddr(iter)
+    const off = addr & (sizes.pageBytes - 1)
+    const part = Math.min(chunk, sizes.pageBytes - off)
+    err = skbAppendPagefrags(skb, (addr >>> 12) as Pfn, off, part, limit)
+    if (err < 0) break
+    iovIterAdvance(iter, part)
+    spliced += part
+  }
+  skb.len += spliced
+  skb.dataLen += spliced
+  skb.truesize += spliced
+  return spliced > 0 ? spliced : err
 }
