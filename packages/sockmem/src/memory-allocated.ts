@@ -12,7 +12,7 @@ import type { SockEnv } from './sock-env.js'
 export const skHasAccount = (sk: Sock): boolean => sk.proto.memory !== null
 
 /** Models `sk_mem_pages`: bytes in whole pages, rounded up. */
-export const skMemPages = (env: SockEnv, bytes: number): number => Math.ceil(bytes / env.pageSize)
+export const skMemPages = (env: SockEnv, bytes: number): number => (bytes + env.pageSize - 1) >> env.pageShift
 
 /** Models `sk_prot_mem_limits`: a limit in pages; `index` 0 low, 1 pressure, 2 high. */
 export const skProtMemLimits = (sk: Sock, index: number): number => sk.proto.sysctlMem[index]

@@ -66,10 +66,10 @@ function newSock(env: SockEnv, net: NetNs, proto: Proto, ops: SockOps): Sock {
 /** Models `sock_init_data` (net/core/sock.c): the defaults every new socket starts with. */
 export function sockInitData(sk: Sock): void {
   const { env } = sk
-  sk.rcvbuf = env.rmemDefault[0]
-  sk.sndbuf = env.wmemDefault[0]
+  sk.rcvbuf = env.rmemDefault[0] | 0
+  sk.sndbuf = env.wmemDefault[0] | 0
   sk.allocation = env.mem.gfp.GFP_KERNEL
-  sk.llUsec = env.busyRead[0]
+  sk.llUsec = env.busyRead[0] | 0
   sk.stateChange = sockDefWakeup
   sk.dataReady = sockDefReadable
   sk.writeSpace = sockDefWriteSpace

@@ -196,7 +196,7 @@ function sockSetsockoptRare(cpu: Cpu, task: Task, sk: Sock, opt: number, val: Op
 /** Doubled, because truesize counts the kernel's overhead too; never below one small packet's worth. */
 function setSndbuf(cpu: Cpu, sk: Sock, bytes: number): number {
   sk.userlocks |= SOCK_SNDBUF_LOCK
-  sk.sndbuf = Math.max(Math.min(bytes, INT_MAX >> 1) * 2, sk.env.minSndbuf)
+  sk.sndbuf = Math.max(Math.min(bytes, INT_MAX >> 1) * 2, sk.env.minSndbuf) | 0
   sk.writeSpace(cpu, sk)
   return 0
 }
@@ -204,7 +204,7 @@ function setSndbuf(cpu: Cpu, sk: Sock, bytes: number): number {
 /** Models `__sock_set_rcvbuf` and `sock_set_rcvbuf` (net/core/sock.c): stores twice the bytes asked for. */
 export function sockSetRcvbuf(sk: Sock, bytes: number): number {
   sk.userlocks |= SOCK_RCVBUF_LOCK
-  sk.rcvbuf = Math.max(Math.min(bytes, INT_MAX >> 1) * 2, sk.env.minRcvbuf)
+  sk.rcvbuf = Math.max(Math.min(bytes, INT_MAX >> 1) * 2, sk.env.minRcvbuf) | 0
   return 0
 }
 
