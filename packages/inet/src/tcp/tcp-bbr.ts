@@ -6,7 +6,7 @@
  * Rates are packets per microsecond, kept as doubles in `tp.ca`. Differs: the gain cycle starts at its first
  * phase (the kernel draws one at random), and long-term policer detection is left out.
  */
-import { CA_EVENT_TX_START, type TcpCongestionOps } from './tcp-cong.js'
+import { CA_EVENT_TX_START, type TcpCongestionOps, tcpMaxPacingRate } from './tcp-cong.js'
 import type { RateSample } from './tcp-rate.js'
 import { TCP_CA_LOSS, TCP_CA_RECOVERY, TCP_INFINITE_SSTHRESH, tcpPacketsInFlight, type TcpSock } from './tcp-sock.js'
 import { tcpStampUsDelta } from './tcp-time.js'
@@ -58,7 +58,7 @@ const cwndGain = (tp: TcpSock): number => (tp.ca[MODE] === STARTUP || tp.ca[MODE
 /** Models `bbr_init_pacing_rate_from_rtt` and `bbr_set_pacing_rate`. Bytes per second, one percent below the estimate. */
 function setPacingRate(tp: TcpSock, bw: number, gain: number): void {
   if (tp.srttUs !== 0 && (tp.ca[FLAGS]! & HAS_SEEN_RTT) === 0) initPacingRate(tp)
-  const rate = Math.min(Math.floor(bw * tp.mssCache * gain * 1e6 * 0.99), tp.sk.maxPacingRate)
+  const rate = Math.min(Math.floor(bw * tp.mssCache * gain * 1e6 * 0.99), tcpMaxPacingRate(tp.sk))
   if (fullBwReached(tp) || rate > tp.sk.pacingRate) tp.sk.pacingRate = rate
 }
 
@@ -68,7 +68,7 @@ function initPacingRate(tp: TcpSock): void {
     rttUs = Math.max(tp.srttUs >> 3, 1)
     tp.ca[FLAGS]! |= HAS_SEEN_RTT
   }
-  tp.sk.pacingRate = Math.min(Math.floor((tp.sndCwnd / rttUs) * tp.mssCache * HIGH_GAIN * 1e6 * 0.99), tp.sk.maxPacingRate)
+  tp.sk.pacingRate = Math.min(Math.floor((tp.sndCwnd / rttUs) * tp.mssCache * HIGH_GAIN * 1e6 * 0.99), tcpMaxPacingRate(tp.sk))
 }
 
 /** Models `bbr_inflight`: packets that fill the path at this rate, with room for the ends' batching. */

@@ -2,7 +2,7 @@
  * Congestion control: the table of algorithms, Reno, and what is common to all: slow start, the reduction of
  * the window after a loss (proportional, PRR), and the pacing rate.
  */
-import { SOCKF_NOSPACE } from '@netmem/sockmem'
+import { SOCKF_NOSPACE, type Sock } from '@netmem/sockmem'
 import { after } from './seq.js'
 import type { RateSample } from './tcp-rate.js'
 import { TCP_CA_CWR, TCP_CA_OPEN, TCP_INFINITE_SSTHRESH, tcpInCwndReduction, tcpPacketsInFlight, type TcpSock } from './tcp-sock.js'
@@ -105,12 +105,15 @@ export function tcpSetCaState(tp: TcpSock, state: number): void {
 export const tcpCurrentSsthresh = (tp: TcpSock): number =>
   tcpInCwndReduction(tp) ? tp.sndSsthresh : Math.max(tp.sndSsthresh, (tp.sndCwnd >> 1) + (tp.sndCwnd >> 2))
 
+/** @returns bytes per second: the option's largest 32-bit number stands for no limit. */
+export const tcpMaxPacingRate = (sk: Sock): number => (sk.maxPacingRate === 0xffffffff ? Infinity : sk.maxPacingRate)
+
 /** Models `tcp_update_pacing_rate` (net/ipv4/tcp_input.c): twice the current rate in slow start, else 1.2 times. */
 export function tcpUpdatePacingRate(tp: TcpSock): void {
   const percent = tp.sndCwnd < tp.sndSsthresh / 2 ? tp.ctl.pacingSsRatio[0]! : tp.ctl.pacingCaRatio[0]!
   let rate = tp.mssCache * (1e6 / 100) * 8 * percent * Math.max(tp.sndCwnd, tp.packetsOut)
   if (tp.srttUs !== 0) rate = Math.floor(rate / tp.srttUs)
-  tp.sk.pacingRate = Math.min(rate, tp.sk.maxPacingRate)
+  tp.sk.pacingRate = Math.min(rate, tcpMaxPacingRate(tp.sk))
 }
 
 // Reduction after a loss: PRR (RFC 6937).

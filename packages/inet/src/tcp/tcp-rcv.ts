@@ -325,6 +325,10 @@ function toRequest(env: TcpEnv, cpu: Cpu, net: NetNs, skb: SkBuff, key: FlowKey,
 }
 
 function tcpChildProcess(cpu: Cpu, listener: Sock, child: Sock, skb: SkBuff, req: RequestSock, site: string): void {
+  const segs = Math.max(1, gsoSegs(skb))
+  const tp = tcpSk(child)
+  tp.segsIn += segs
+  if (skb.len > thBytes(skb.env.u8, skb.data >>> 0)) tp.dataSegsIn += segs
   if (child.owned === 0) {
     const was = child.state
     const reason = tcpRcvStateProcess(cpu, child, skb, req)
