@@ -24,9 +24,9 @@ describe.each(files.map((file) => [file.slice(packages.length + 1), file]))('%s'
     expect(Object.keys(cases).length).toBeGreaterThan(0)
     for (const [name, make] of Object.entries(cases)) {
       const once = (): number => {
-        if (typeof make === 'function') return make().run(300)
+        if (typeof make === 'function') return make().run(256)
         make.setup()
-        return make.run(300)
+        return make.run(256)
       }
       const first = once()
       expect(Number.isFinite(first), name).toBe(true)
