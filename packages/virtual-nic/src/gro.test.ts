@@ -84,7 +84,13 @@ describe('GRO', () => {
     feed(net, (f) => nic.hw.receive(f, 0, f.length), train(4, 1448, { psh: true }))
     expect(got).toHaveLength(1)
     const skb = got[0]!
-    expect([skb.len, nrFrags(skb), gsoSize(skb), gsoSegs(skb), gsoType(skb)]).toEqual([40 + 4 * 1448, 3, 1448, 4, SKB_GSO_TCPV4])
+    expect([skb.len, nrFrags(skb), gsoSize(skb), gsoSegs(skb), gsoType(skb)]).toEqual([
+      40 + 4 * 1448,
+      3,
+      1448,
+      4,
+      SKB_GSO_TCPV4,
+    ])
     expect(skb.truesize).toBe(4352 + 3 * (4352 - 256))
     expect(skb.ipSummed).toBe(3)
     const frame = frameOf(net, skb)
@@ -152,7 +158,8 @@ describe('GRO', () => {
     const net = testNet()
     const { dev, nic } = ppCard(net, BATCH)
     const got = collect(net, ETH_P_IP)
-    const frames = () => Array.from({ length: 4 }, (_, i) => udpFrame(500, { id: 10 + i, checksum: true, payloadStart: i * 500 }))
+    const frames = () =>
+      Array.from({ length: 4 }, (_, i) => udpFrame(500, { id: 10 + i, checksum: true, payloadStart: i * 500 }))
     feed(net, (f) => nic.hw.receive(f, 0, f.length), frames())
     expect(got.map((skb) => skb.len)).toEqual([528, 528, 528, 528])
     dev.features |= NETIF_F_GRO_UDP_FWD

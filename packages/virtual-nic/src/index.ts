@@ -33,6 +33,7 @@ export * from './drivers/tun.js'
 export * from './drivers/tun-file.js'
 export { tunGetUser } from './drivers/tun-rx.js'
 export { type VethEndParams, vethCreate } from './drivers/veth.js'
+export { VETH_RING_SIZE, VethPriv, VethRq } from './drivers/veth-queue.js'
 export { ETH_HLEN, ETH_MAX_MTU, ETH_ZLEN, ethHeaderWrite, ethTypeTrans } from './eth.js'
 export * from './features.js'
 export { skbGetHash } from './flow-hash.js'
@@ -142,5 +143,6 @@ export { Link, type LinkParams, linkConnect, WIRE_OVERHEAD_BYTES } from './wire/
 export { devicePcap, LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, pcapPort } from './wire/pcap.js'
 // XDP.
 export * from './xdp.js'
+export { bpfProgTestRunXdp, type XdpTestRunParams } from './xdp-test-run.js'
 // Transmit.
 export { devDirectXmit, devQueueXmit, netdevCorePickTx } from './xmit.js'

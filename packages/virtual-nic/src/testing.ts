@@ -132,5 +132,5 @@ export function assertNetDevsQuiescent(env: NetDevs): void {
   check(env.xdpFrames.live === 0, () => `${env.xdpFrames.live} XDP frames are out`)
 }
 
-export { type FrameOptions, tcpFrame, udpFrame } from './testing-frames.js'
 export { collect, ppCard, ringCard, type TestCard } from './testing-card.js'
+export { type FrameOptions, tcpFrame, udpFrame } from './testing-frames.js'
