@@ -130,14 +130,21 @@ export interface FrameFixture {
   readonly fragment?: number
 }
 
-/** The bytes of an IPv4 packet with a UDP header (or as many bytes of another protocol), checksums left 0. */
+/** The bytes of an IPv4 packet with a UDP header (or as many bytes of another protocol); no UDP checksum. */
 export function ipv4Udp(fixture: FrameFixture = {}): number[] {
   const { src = [192, 0, 2, 2], dst = [192, 0, 2, 1], sport = 9999, dport = 7000, payload = 32, proto = 17 } = fixture
-  const total = 28 + payload
-  return [
-    ...[0x45, 0, ...word(total, 2, false), 0, 1, ...word(fixture.fragment ?? 0x4000, 2, false), 64, proto, 0, 0],
+  const header = [
+    ...[0x45, 0, ...word(28 + payload, 2, false), 0, 1],
+    ...[...word(fixture.fragment ?? 0x4000, 2, false), 64, proto, 0, 0],
     ...src,
     ...dst,
+  ]
+  let sum = 0
+  for (let i = 0; i < header.length; i += 2) sum += header[i] * 256 + header[i + 1]
+  sum = (sum & 0xffff) + (sum >> 16)
+  header.splice(10, 2, ...word(~(sum + (sum >> 16)) & 0xffff, 2, false))
+  return [
+    ...header,
     ...word(sport, 2, false),
     ...word(dport, 2, false),
     ...word(8 + payload, 2, false),

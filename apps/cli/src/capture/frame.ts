@@ -248,10 +248,19 @@ const word = (bytes: Uint8Array, at: number): number =>
  */
 export function makeEthernet(bytes: Uint8Array, frame: Frame, dstMac: Uint8Array, srcMac: Uint8Array): number {
   const at = frame.netAt - ETH_HLEN
-  for (let i = 0; i < 6; i++) {
-    bytes[at + i] = dstMac[i]
-    bytes[at + 6 + i] = srcMac[i]
-  }
+  // Written out: the loop costs more than twice as much.
+  bytes[at] = dstMac[0]
+  bytes[at + 1] = dstMac[1]
+  bytes[at + 2] = dstMac[2]
+  bytes[at + 3] = dstMac[3]
+  bytes[at + 4] = dstMac[4]
+  bytes[at + 5] = dstMac[5]
+  bytes[at + 6] = srcMac[0]
+  bytes[at + 7] = srcMac[1]
+  bytes[at + 8] = srcMac[2]
+  bytes[at + 9] = srcMac[3]
+  bytes[at + 10] = srcMac[4]
+  bytes[at + 11] = srcMac[5]
   bytes[at + 12] = frame.etherType >> 8
   bytes[at + 13] = frame.etherType & 0xff
   return at

@@ -6,9 +6,8 @@
 
 import type { HostAddress } from '../capture/address.js'
 import { ETH_HLEN, Frame, FrameKind, makeEthernet } from '../capture/frame.js'
-import { LINKTYPE_ETHERNET } from '../capture/link-types.js'
 import type { CaptureReader } from '../capture/reader.js'
-import type { Machine } from './machine.js'
+import { MAX_CARD_FRAME, type Machine } from './machine.js'
 import { Moved, type Programs } from './programs.js'
 import { Ending, Sum, type Tally } from './tally.js'
 import type { TcpPeers } from './tcp-peers.js'
@@ -16,9 +15,22 @@ import type { TcpPeers } from './tcp-peers.js'
 /** After the last packet, programs and peers get so much virtual time to finish, unless nothing moves any more. */
 const DRAIN_NS = 3600e9
 
+const DAY_NS = 86400e9
+/** 46 days. */
+const LATEST_NS = 4e15
+
+/** The capture's clock, in nanoseconds: what is added to its times, and the latest so far. */
+enum Time {
+  Shift = 0,
+  Now = 1,
+}
+
 export class ReplayEngine {
   readonly frame = new Frame()
-  /** Largest time so far, in virtual nanoseconds: captures may step back, machines may not. */
+  /** How often the capture's clock was set. */
+  clockSteps = 0
+  /** By `Time`. */
+  private readonly clock = new Float64Array(2)
   private readonly host: HostAddress
   private readonly oneIpv4: boolean
 
@@ -46,7 +58,7 @@ export class ReplayEngine {
       tally.sums[Sum.CutFrames] += 1
       tally.sums[Sum.MissingBytes] += wireBytes - capBytes
     }
-    const atNs = this.speed === 1 ? reader.timeNs : reader.timeNs / this.speed
+    const atNs = this.virtualTime(reader.timeNs)
     if (atNs > this.machine.nowNs) this.machine.advance(atNs)
     const kind = frame.parse(bytes, at, capBytes, wireBytes, reader.linkType)
     if (frame.ipVersion === 0) {
@@ -61,6 +73,32 @@ export class ReplayEngine {
       if (this.programs.anyReady) this.machine.afterEvent()
     } else if (from >= 0 && to < 0) this.outward(bytes, kind, from, wireBytes)
     else tally.endings[from >= 0 ? Ending.SkipLoopback : isGroup(frame) ? Ending.SkipGroup : Ending.SkipOtherHosts] += 1
+  }
+
+  /**
+   * Virtual time of a packet. A capture's clock may be set while it runs, or its times may be nonsense: a step
+   * back of more than a second, or forward of more than a day, is taken as no time at all.
+   */
+  private virtualTime(timeNs: number): number {
+    const { clock } = this
+    const at = timeNs + clock[Time.Shift]
+    const now = clock[Time.Now]
+    if (at > now) {
+      if (at - now > DAY_NS) this.clockStepped(timeNs)
+      else clock[Time.Now] = at
+    } else if (now - at > 1e9) this.clockStepped(timeNs)
+    // Beyond this, doubles no longer hold nanoseconds: time stands still.
+    return Math.floor(Math.min(clock[Time.Now] / this.speed, LATEST_NS))
+  }
+
+  private clockStepped(timeNs: number): void {
+    this.clock[Time.Shift] = this.clock[Time.Now] - timeNs
+    this.clockSteps += 1
+  }
+
+  /** Time from the first packet to the last, as captured. */
+  get durationNs(): number {
+    return this.clock[Time.Now]
   }
 
   /** @returns the number of one of the host's addresses, or -1. */
@@ -80,7 +118,7 @@ export class ReplayEngine {
     tally.sums[Sum.WireIn] += reader.wireBytes
     tally.sums[Sum.PayloadIn] += frame.payloadBytes
     const ip = frame.netWire
-    if (ip > machine.mtu) {
+    if (ip + ETH_HLEN > MAX_CARD_FRAME) {
       tally.endings[Ending.SkipTooLong] += 1
       return
     }
@@ -178,5 +216,3 @@ function withoutIp(kind: FrameKind): Ending {
 
 const isGroup = (frame: Frame): boolean =>
   frame.ipVersion === 4 ? frame.dst3 >>> 28 === 0xe || frame.dst3 === -1 : frame.dst0 >>> 24 === 0xff
-
-export const isEthernet = (linkType: number): boolean => linkType === LINKTYPE_ETHERNET

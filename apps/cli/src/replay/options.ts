@@ -45,13 +45,14 @@ export function replayOptions(given: Record<string, unknown>): ReplayOptions {
       throw new InputError(`--host ${host}: not an address, expected one such as 192.0.2.1 or 2001:db8::1`)
     return address
   })
+  const reader = parseReader(text('reader'))
   const size = (name: string): number | null =>
     given[name] === undefined ? null : byteSize(`--${name}`, text(name), 0, INT_MAX)
   return {
     profile: kernelProfiles[kernel as keyof typeof kernelProfiles],
     hosts,
-    reader: parseReader(text('reader')),
-    readerText: text('reader'),
+    reader,
+    readerText: reader.kind === 'rate' ? `${reader.bytesPerSec} B/s` : reader.kind,
     sysctl: ((given.sysctl as string[] | undefined) ?? []).map(parseSysctl),
     rcvbuf: size('rcvbuf'),
     sndbuf: size('sndbuf'),

@@ -122,7 +122,9 @@ export class Programs implements PeerPrograms {
   private readonly listeners = new Map<number, Program>()
   private processes: Process[] = []
   private fdsLeft = 0
+  /** Woken programs: the first `readyCount` places. An array cut to length 0 would lose its memory each time. */
   private readonly readyList: Program[] = []
+  private readyCount = 0
   private readonly addr = new SockAddr()
   private readonly val = new OptVal()
   private readonly reader: Reader
@@ -282,18 +284,18 @@ export class Programs implements PeerPrograms {
   // What happens when sockets wake their programs.
 
   get anyReady(): boolean {
-    return this.readyList.length > 0
+    return this.readyCount > 0
   }
 
   private markReady(program: Program): void {
     if (program.ready) return
     program.ready = true
-    this.readyList.push(program)
+    this.readyList[this.readyCount++] = program
   }
 
   /** Looks at what waits in the sockets that woke their programs, before these read. */
   measure(): void {
-    for (let i = 0; i < this.readyList.length; i++) this.measureOne(this.readyList[i])
+    for (let i = 0; i < this.readyCount; i++) this.measureOne(this.readyList[i])
   }
 
   /** Payload that waits in the sockets that have something to read. */
@@ -312,7 +314,7 @@ export class Programs implements PeerPrograms {
 
   /** Every woken program does its work. */
   run(): void {
-    for (let i = 0; i < this.readyList.length; i++) {
+    for (let i = 0; i < this.readyCount; i++) {
       const program = this.readyList[i]
       program.ready = false
       if (!program.open) continue
@@ -323,7 +325,7 @@ export class Programs implements PeerPrograms {
       }
       if (program.open) this.measureOne(program)
     }
-    this.readyList.length = 0
+    this.readyCount = 0
   }
 
   private accept(listener: Program): void {

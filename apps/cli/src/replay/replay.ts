@@ -84,7 +84,6 @@ export function replayCapture(
   const engine = new ReplayEngine(machine, programs, peers, tally, hosts, options.speed)
   const linkTypes = new Set<number>()
   let reader: CaptureReader
-  let durationNs = 0
   try {
     reader = new CaptureReader(source)
     let linkType = -1
@@ -93,7 +92,6 @@ export function replayCapture(
         linkType = reader.linkType
         linkTypes.add(linkType)
       }
-      if (reader.timeNs > durationNs) durationNs = reader.timeNs
       engine.packet(reader)
       if ((tally.sums[Sum.Read] & (PROGRESS_EVERY - 1)) === 0)
         progress(source.offset, source.size, tally.sums[Sum.Read])
@@ -103,10 +101,10 @@ export function replayCapture(
   }
   machine.advance(machine.nowNs + 1_000_000)
   meter.fullLook()
+  meter.ended = true
   const atEnd = Float64Array.from(usage.values)
   engine.drain()
   engine.close()
-  meter.fullLook()
   const sockets = socketFacts(programs)
   const caches = cacheFacts(machine, watch)
   watch.stop()
@@ -133,13 +131,13 @@ export function replayCapture(
         linkTypes: [...linkTypes].map((type) => linkTypeText(type).replace(/^link type \d+ \((.*)\)$/, '$1')),
         interfaces: reader.format === 'pcapng' ? reader.interfacesSeen : 1,
         start: startText(reader.startMs),
-        durationNs,
+        durationNs: engine.durationNs,
         cutFrames: tally.sums[Sum.CutFrames],
         missingBytes: tally.sums[Sum.MissingBytes],
         cutOff: reader.cutOff,
       },
       machine: {
-        kernel: options.profile.release,
+        kernel: `Linux ${options.profile.release}`,
         host: hosts.map((host) => host.text),
         hostFound: options.hosts.length === 0,
         cpus: options.cpus,
@@ -195,7 +193,7 @@ export function replayCapture(
       },
       leaks: leaked.count,
       leaked: leaked.words,
-      warnings: warnings(reader, watch, hosts),
+      warnings: warnings(reader, watch, hosts, engine.clockSteps),
     }
   }
 }
@@ -203,7 +201,10 @@ export function replayCapture(
 /** Looks at memory: the socket charge often, everything now and then. */
 class Meter {
   payloadAtPeak = 0
+  /** The capture is over: only what programs have still to read is of interest now. */
+  ended = false
   private peak = 0
+  private lastRmem = 0
   private looks = 0
   private nextNs = 0
 
@@ -217,6 +218,8 @@ class Meter {
   /** After the work of an interrupt, before programs read. */
   look(): void {
     const { rmem } = this.programs
+    if (this.ended && rmem === this.lastRmem) return
+    this.lastRmem = rmem
     this.looks += 1
     const now = this.machine.nowNs
     if (rmem > this.peak) {
@@ -412,10 +415,12 @@ function socketFacts(programs: Programs): ReplayResult['sockets'] {
   return { udp: list.length - tcp, tcp, list: list.slice(0, LISTED_SOCKETS) }
 }
 
-function warnings(reader: CaptureReader, watch: Watch, hosts: readonly HostAddress[]): string[] {
+function warnings(reader: CaptureReader, watch: Watch, hosts: readonly HostAddress[], clockSteps: number): string[] {
   const words: string[] = []
   if (reader.cutOff !== null) words.push(`${reader.cutOff}; this is what was readable`)
   if (reader.oddLengths > 0) words.push(`${reader.oddLengths} frames were longer than their wire length says`)
+  if (clockSteps > 0)
+    words.push(`the capture's clock was set ${clockSteps} times while it ran; each time, no time passed`)
   if (hosts.length === 0)
     words.push('no IP address receives anything here, so there was no host to model; --host names one')
   return words.concat(watch.warnings.map((line) => `the kernel says: ${line}`))

@@ -444,7 +444,7 @@ export class TcpPeers {
       if (flow.heldCount > 0) this.release(flow)
       this.catchUp(flow)
     }
-    this.touched.length = 0
+    if (this.touched.length > 0) this.touched.length = 0
   }
 
   private touch(flow: TcpFlow): void {

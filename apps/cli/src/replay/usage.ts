@@ -17,16 +17,26 @@ import type { Machine } from './machine.js'
 import type { Programs } from './programs.js'
 
 /** Kinds in the order of the report, with what each is. */
-export const KINDS = ['skb heads', 'packet data', 'page frags', 'receive ring', 'sockets', 'socket charge'] as const
+export const KINDS = [
+  'skb heads',
+  'packet data',
+  'page frags',
+  'receive ring',
+  'sockets',
+  'all together',
+  'socket charge',
+] as const
 export const KINDS_ABOUT: readonly string[] = [
   'struct sk_buff',
   'heads on slab (kmalloc, small)',
-  'pages of frags and sends',
-  'pages of the page pools',
+  'pages that sends fill',
+  'page pool, also where queued',
   'struct sock and the like',
-  'rmem: truesize queued to read',
+  'memory in use for the network',
+  'truesize queued for programs',
 ]
-export const CHARGE = 5
+const ALL = 5
+export const CHARGE = 6
 const PAGE_BYTES = 4096
 
 /** Slab bytes by what they are for, and pages by who holds them. */
@@ -54,6 +64,8 @@ export class Usage {
     this.base.fill(0)
     this.measure(programs)
     this.base.set(this.values)
+    // The ring's pages are what the card needs: they count from the start.
+    this.base[ALL] = 0
   }
 
   /** Looks at everything; takes microseconds. */
@@ -83,6 +95,7 @@ export class Usage {
     const taken = (usedPages(mem) - slabPages) * PAGE_BYTES - pool - programs.userBytes
     values[2] = taken - base[2]
     values[3] = pool
+    values[ALL] = values[0] + values[1] + values[2] + values[3] + values[4]
     values[CHARGE] = programs.rmem
     return values
   }

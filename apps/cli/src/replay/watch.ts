@@ -121,6 +121,7 @@ export class Watch {
   allocations(): AllocationFacts[] {
     return this.allocs
       .entries()
+      .filter(({ b }) => b !== PROGRAM_PAGES)
       .map(({ a, b, count, bytes }) => ({ cache: a, path: b, count, bytes }))
       .sort((x, y) => y.bytes - x.bytes)
   }
@@ -156,6 +157,9 @@ export class Watch {
     return { toMemoryBytes, fromMemoryBytes, maps: this.maps, unmaps: this.unmaps, syncs: this.syncs }
   }
 }
+
+/** Pages of the programs' own buffers come from here: they are no network memory. */
+const PROGRAM_PAGES = 'do_anonymous_page'
 
 const isPages = (name: string): boolean => name.startsWith('page')
 

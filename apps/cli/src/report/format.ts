@@ -14,6 +14,13 @@ export function bytesText(bytes: number): string {
   return `${sign}${value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2)} ${units[unit]}`
 }
 
+/** Memory as it is built: `1 GiB`, `512 MiB`. */
+export function memoryText(bytes: number): string {
+  const gib = bytes / 1024 ** 3
+  if (gib >= 1) return `${Number(gib.toFixed(2))} GiB`
+  return `${Number((bytes / 1024 ** 2).toFixed(1))} MiB`
+}
+
 /** @returns `1 234 567` with thin groups of three. */
 export function countText(count: number): string {
   return String(Math.round(count)).replace(/\B(?=(\d{3})+(?!\d))/g, ' ')
@@ -73,4 +80,17 @@ export function columns(rows: readonly (readonly string[])[], right: readonly nu
       .join('  ')
       .trimEnd(),
   )
+}
+
+/** @returns the words in lines of at most `width` characters; a longer word has a line of its own. */
+export function wrapped(words: string, width: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of words.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
 }

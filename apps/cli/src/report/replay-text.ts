@@ -1,7 +1,17 @@
 /** The report of `netmem replay` for people: about one screen, the answer first, every number with its unit. */
 import colors from 'picocolors'
 import type { ReplayResult } from '../replay/result.js'
-import { bytesText, columns, countText, durationText, percentText, plural, sparkline } from './format.js'
+import {
+  bytesText,
+  columns,
+  countText,
+  durationText,
+  memoryText,
+  percentText,
+  plural,
+  sparkline,
+  wrapped,
+} from './format.js'
 
 const CURVE = 36
 
@@ -37,7 +47,7 @@ function heading({ capture, machine, packets: { read } }: ReplayResult): string[
   ].join('')
   return [
     `${title(capture.file)}  ${capture.format},${links} ${plural(read, 'packet')} in ${durationText(capture.durationNs)}`,
-    `${host}, ${machine.kernel}, ${plural(machine.cpus, 'CPU')}, ${bytesText(machine.memoryBytes)} RAM, ring ${machine.ring}, MTU ${countText(machine.mtu)} B`,
+    `${host}, ${machine.kernel}, ${plural(machine.cpus, 'CPU')}, ${memoryText(machine.memoryBytes)}, ring ${machine.ring}, MTU ${countText(machine.mtu)} B`,
     `programs read ${readerWords(machine.reader)}${buffers}`,
   ]
 }
@@ -45,7 +55,7 @@ function heading({ capture, machine, packets: { read } }: ReplayResult): string[
 function readerWords(reader: string): string {
   if (reader === 'instant') return 'at once'
   if (reader === 'stalled') return 'nothing at all'
-  return `at ${reader}/s`.replace('/s/s', '/s')
+  return `${bytesText(Number.parseInt(reader, 10))} per second each`
 }
 
 function packets({ packets: counts, bytes, capture }: ReplayResult): string[] {
@@ -136,7 +146,7 @@ function allocations({ caches, allocations: paths, copies, dma }: ReplayResult):
   const rows = caches
     .filter((cache) => cache.requests > 0)
     .sort((a, b) => b.requests - a.requests)
-    .slice(0, 8)
+    .slice(0, 5)
     .map((cache) => [
       `  ${cache.cache}`,
       plural(cache.requests, 'request'),
@@ -147,7 +157,8 @@ function allocations({ caches, allocations: paths, copies, dma }: ReplayResult):
     `${title('Caches')}  ${colors.dim('share of requests that needed nothing from the layer below')}`,
     ...columns(rows, [1, 2]),
   ]
-  const most = [...paths].sort((a, b) => b.bytes - a.bytes).slice(0, 4)
+  // Pages that slab caches grew by hold the objects that are counted above them.
+  const most = paths.filter((path) => path.path !== 'allocate_slab').slice(0, 3)
   if (most.length > 0) {
     lines.push(
       '',
@@ -165,7 +176,7 @@ function allocations({ caches, allocations: paths, copies, dma }: ReplayResult):
     .map(([site, { bytes }]) => `${bytesText(bytes)} ${site}`)
   lines.push(
     '',
-    `${title('Copied')}  by the CPU ${bytesText(copies.bytes)} in ${plural(copies.calls, 'call')}${sites.length > 0 ? colors.dim(` (${sites.slice(0, 3).join(', ')})`) : ''}`,
+    `${title('Copied')}  by the CPU ${bytesText(copies.bytes)} in ${plural(copies.calls, 'call')}${sites.length > 0 ? colors.dim(` (${sites.slice(0, 2).join(', ')})`) : ''}`,
     `        by DMA ${bytesText(dma.toMemoryBytes)} to memory, ${bytesText(dma.fromMemoryBytes)} from it; ${plural(dma.maps, 'mapping')}, ${plural(dma.syncs, 'sync')}`,
   )
   return lines
@@ -177,7 +188,7 @@ function sockets({ sockets: totals }: ReplayResult): string[] {
   const rows = [['', 'in', 'read', 'written', 'drops', 'rmem peak', 'rcvbuf'].map((cell) => colors.dim(cell))]
   for (const socket of list.slice(0, 4))
     rows.push([
-      `  ${socket.proto} ${socket.local}${socket.remote === null ? '' : ` ← ${socket.remote}`}`,
+      `  ${socket.proto} ${socket.local}${socket.remote === null ? '' : ` ↔ ${socket.remote}`}`,
       countText(socket.packetsIn),
       bytesText(socket.bytesRead),
       bytesText(socket.bytesWritten),
@@ -196,14 +207,16 @@ function limits({ limits: list }: ReplayResult): string[] {
   if (list.length === 0) return []
   const lines = [title('Limits that were met')]
   for (const { reason, packets: count, limit, setting } of list) {
-    lines.push(`  ${colors.red(reason)}  ${plural(count, 'packet')}: ${limit}`)
-    if (setting !== null) lines.push(`    ${colors.yellow('change')} ${setting}`)
+    lines.push(`  ${colors.red(reason)}  ${plural(count, 'packet')}`, `    ${limit}`)
+    if (setting !== null) lines.push(`    ${colors.yellow('to change')}  ${setting}`)
   }
   return lines
 }
 
 function verdict({ packets: counts, leaks, leaked, warnings }: ReplayResult): string[] {
-  const lines = warnings.map((words) => `${colors.yellow('Warning')}  ${words}`)
+  const lines = warnings.flatMap((words) =>
+    wrapped(words, 88).map((line, i) => (i === 0 ? `${colors.yellow('Warning')}  ${line}` : `         ${line}`)),
+  )
   const drops =
     counts.dropped === 0
       ? colors.green('no packet was dropped')
