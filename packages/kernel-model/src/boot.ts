@@ -3,6 +3,7 @@
  * kernels share nothing, and the same parameters give the same kernel.
  */
 import { Cpu, EventQueue, type KernelProfile, Trace } from '@netmem/base'
+import { type DmaParams, dmaInit } from '@netmem/dma'
 import { inetInit } from '@netmem/inet'
 import { memoryCreate, nrFreeBufferPages } from '@netmem/memory'
 import { pagePoolsInit } from '@netmem/page-pool'
@@ -33,6 +34,8 @@ export interface BootParams {
   readonly limits?: 'profile' | 'memory'
   /** What a system call takes, in virtual nanoseconds. Default 1000. */
   readonly syscallNs?: number
+  /** What stands between devices and memory: `swiotlb=`, `intel_iommu=`, CONFIG_DMA_API_DEBUG. Default: nothing. */
+  readonly dma?: Pick<DmaParams, 'swiotlb' | 'iommu' | 'debug'>
   /** Tracepoints to use; a new set if absent. Subscribe before booting to see the boot. */
   readonly trace?: Trace
 }
@@ -50,6 +53,7 @@ export function bootKernel(params: BootParams): Kernel {
   const clock = new EventQueue()
   const bytes = params.memoryBytes ?? DEFAULT_MEMORY_BYTES
   const mem = memoryCreate({ profile, bytes, cpus: cpus.length, nodes, trace })
+  const dma = dmaInit({ mem, profile, trace, cpus, events: clock, ...params.dma })
   const sysctls = new Sysctls(profile)
   const sysctlFiles = new SysctlFiles(profile)
   sysctlFiles.prime(sysctls)
@@ -75,6 +79,7 @@ export function bootKernel(params: BootParams): Kernel {
     clock,
     trace,
     mem,
+    dma,
     skbs,
     devs,
     socks,

@@ -5,7 +5,7 @@ export { FdTable, type FileOperations, fput, O_NONBLOCK, OpenFile } from './file
 export { Kernel } from './kernel.js'
 // The same calls for those who prefer exceptions.
 export { Calls, KernelError, orThrow } from './kernel-error.js'
-export type { LinkConfig, VethEnd, XdpAttachment } from './links.js'
+export type { LinkConfig, PciNic, VethEnd, XdpAttachment } from './links.js'
 export { Net } from './net.js'
 export { buildFrame, type FrameTarget } from './player/frames.js'
 // Traces and scenarios.

@@ -3,6 +3,7 @@
  * namespaces, write sysctls, let time pass. System calls are in `syscalls.ts`, devices in `devices.ts`.
  */
 import { type Cpu, type EventQueue, inSoftirq, type KernelProfile, Prng, type Trace } from '@netmem/base'
+import type { Dma } from '@netmem/dma'
 import { type InetEnv, type TcpInfo, tcpGetInfo, tcpOf } from '@netmem/inet'
 import type { Memory } from '@netmem/memory'
 import { pageFragRelease } from '@netmem/page-frag'
@@ -23,6 +24,7 @@ export interface KernelParts {
   readonly clock: EventQueue
   readonly trace: Trace
   readonly mem: Memory
+  readonly dma: Dma
   readonly skbs: Skbuffs
   readonly devs: NetDevs
   readonly socks: SockEnv
@@ -41,6 +43,7 @@ export class Kernel {
   readonly clock: EventQueue
   readonly trace: Trace
   readonly mem: Memory
+  readonly dma: Dma
   readonly skbs: Skbuffs
   readonly devs: NetDevs
   readonly socks: SockEnv
@@ -62,6 +65,7 @@ export class Kernel {
     this.clock = parts.clock
     this.trace = parts.trace
     this.mem = parts.mem
+    this.dma = parts.dma
     this.skbs = parts.skbs
     this.devs = parts.devs
     this.socks = parts.socks

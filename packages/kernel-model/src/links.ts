@@ -3,11 +3,15 @@
  * TUN/TAP queues as files, XDP programs.
  */
 import { assert, ERRNO } from '@netmem/base'
+import { type Device, deviceCreate, deviceRemove } from '@netmem/dma'
 import { inetAddrAdd, inetDevDown, inetDevUp, neighAdd } from '@netmem/inet'
 import {
+  bpfProgTestRunXdp,
   devClose,
   devOpen,
   devSetMtu,
+  e1000Create,
+  e1000eCreate,
   ethHwAddrSet,
   loopbackCreate,
   NETIF_F_ALL_TSO,
@@ -49,6 +53,15 @@ export interface VethEnd {
   readonly name: string
 }
 
+/** A PCI network card to be plugged in. */
+export interface PciNic {
+  readonly net: Net
+  readonly name: string
+  readonly driver: 'e1000' | 'e1000e'
+  /** Where it sits, which is how tracepoints call it: `0000:00:03.0`. */
+  readonly slot: string
+}
+
 const FEATURES: Readonly<Record<string, number>> = {
   gro: NETIF_F_GRO,
   gso: NETIF_F_GSO,
@@ -79,6 +92,8 @@ const XDP_VERDICTS: Readonly<Record<string, number>> = {
 export class Links {
   /** TUN and TAP queues. */
   readonly tun: TunFiles
+  /** What the DMA layer knows of a card, by its interface. */
+  private readonly pciDevices = new Map<NetDevice, Device>()
 
   constructor(private readonly kernel: Kernel) {
     this.tun = new TunFiles(kernel)
@@ -160,6 +175,26 @@ export class Links {
     return 0
   }
 
+  /** Models a PCI card being plugged in and its driver's probe. @returns the device, down; or -errno. */
+  nicProbe(nic: PciNic): NetDevice | number {
+    const { dma, devs, cpus } = this.kernel
+    const device = deviceCreate(dma, { name: nic.slot, driver: nic.driver })
+    const create = nic.driver === 'e1000' ? e1000Create : e1000eCreate
+    const dev = create(devs, { name: nic.name, ns: nic.net.id, device })
+    if (typeof dev === 'number') {
+      deviceRemove(cpus[0]!, device)
+      return dev
+    }
+    this.pciDevices.set(dev, device)
+    nic.net.devices.set(nic.name, dev)
+    return dev
+  }
+
+  /** @returns the PCI device under an interface, undefined for interfaces of software. */
+  pciDevice(dev: NetDevice): Device | undefined {
+    return this.pciDevices.get(dev)
+  }
+
   /** Sends a frame out of a device as a raw packet socket would. @returns its length or a negative errno. */
   inject(process: Process, dev: NetDevice, frame: Uint8Array): number {
     const ret = packetInject(process, dev, frame)
@@ -201,6 +236,21 @@ export class Links {
     }
   }
 
+  /** Models BPF_PROG_TEST_RUN with live frames. @returns 0 or a negative errno. */
+  xdpTestRun(
+    process: Process,
+    dev: NetDevice,
+    action: string,
+    run: { len: number; repeat: number; batch: number },
+  ): number {
+    const verdict = XDP_VERDICTS[action]
+    if (verdict === undefined) return -ERRNO.EINVAL
+    const prog: XdpProgram = { name: action, hasFrags: false, run: () => verdict }
+    const err = bpfProgTestRunXdp(this.kernel.devs, process.cpu, { prog, dev, ...run })
+    this.kernel.syscallExit(process.cpu)
+    return err
+  }
+
   /** Models `ip link del`. */
   remove(dev: NetDevice): void {
     const { kernel } = this
@@ -208,5 +258,9 @@ export class Links {
     inetDevDown(kernel.inet, dev)
     netdevUnregister(kernel.devs, dev, kernel.cpus[0]!)
     this.netOf(dev).devices.delete(dev.name)
+    const device = this.pciDevices.get(dev)
+    if (device === undefined) return
+    deviceRemove(kernel.cpus[0]!, device)
+    this.pciDevices.delete(dev)
   }
 }

@@ -20,6 +20,9 @@ export class Process {
   readonly val = new OptVal()
   readonly addr = new SockAddr()
   private readonly buffers = new Map<string, UserBuffer>()
+  /** The buffer asked for last, by its name: a reader asks for one and the same once per packet. */
+  private lastName = ''
+  private lastBuffer: UserBuffer | null = null
 
   constructor(
     readonly kernel: Kernel,
@@ -51,6 +54,19 @@ export class Process {
    * unless it has to grow.
    */
   buffer(name: string, bytes: number): UserBuffer {
+    const last = this.lastBuffer
+    if (last !== null && name === this.lastName && last.bytes >= bytes) return last
+    return this.otherBuffer(name, bytes)
+  }
+
+  private otherBuffer(name: string, bytes: number): UserBuffer {
+    const buffer = this.sizedBuffer(name, bytes)
+    this.lastName = name
+    this.lastBuffer = buffer
+    return buffer
+  }
+
+  private sizedBuffer(name: string, bytes: number): UserBuffer {
     const old = this.buffers.get(name)
     if (old !== undefined && old.bytes >= bytes) return old
     if (old !== undefined) userFree(this.kernel.mem, this.cpu, old)
@@ -64,5 +80,6 @@ export class Process {
   freeMemory(): void {
     for (const buffer of this.buffers.values()) userFree(this.kernel.mem, this.cpu, buffer)
     this.buffers.clear()
+    this.lastBuffer = null
   }
 }

@@ -2,6 +2,7 @@
  * Proofs for tests: that the books of every package balance at this moment, and that nothing is left when a
  * test is over. `quiesce` gives back what caches hold on to by design, so that the rest is a leak.
  */
+import { auditDma } from '@netmem/dma/testing'
 import { auditInet } from '@netmem/inet/testing'
 import { leakReport, trackAllocations } from '@netmem/memory'
 import { auditMemory } from '@netmem/memory/testing'
@@ -15,6 +16,7 @@ import type { Kernel } from './kernel.js'
 /** Runs the audits of all packages. @throws Error whose message names the law that does not hold. */
 export function auditKernel(kernel: Kernel): void {
   auditMemory(kernel.mem)
+  auditDma(kernel.dma)
   auditSkbs(kernel.skbs)
   auditNetDevs(kernel.devs)
   auditSocks(kernel.socks)

@@ -58,6 +58,7 @@ export {
   pagePoolUnrefAndTest,
   pagePoolUnrefNetmem,
 } from './put.js'
+export { pagePoolReleasePage } from './return.js'
 export {
   pagePoolEthtoolStatsGet,
   pagePoolEthtoolStatsGetCount,

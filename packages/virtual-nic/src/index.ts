@@ -26,6 +26,8 @@ export {
   netdevSetupRxDmaBuffers,
 } from './drivers/dma-ring.js'
 // Drivers.
+export { e1000Create, type IntelNicParams } from './drivers/e1000.js'
+export { e1000eCreate } from './drivers/e1000e.js'
 export { loopbackCreate } from './drivers/loopback.js'
 export { PpNic, type PpNicParams, ppNicCreate, ppNicDestroy } from './drivers/pp-nic.js'
 export { RingNic, type RingNicParams, ringNicCreate } from './drivers/ring-nic.js'
@@ -139,6 +141,7 @@ export {
   type XmitTrace,
 } from './wire/device-wrappers.js'
 // Cables, captures and faults.
+export { hubConnect } from './wire/hub.js'
 export { Link, type LinkParams, linkConnect, WIRE_OVERHEAD_BYTES } from './wire/link.js'
 export { devicePcap, LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, pcapPort } from './wire/pcap.js'
 // XDP.

@@ -133,6 +133,16 @@ export const deviceHandlers: VerbHandlers = {
 
   page_pool_events: (world) => ({ pools: poolWatch(world).take() as unknown as Json }),
 
+  xdp_live: (world, args) => {
+    const { kernel, process } = world
+    const run = {
+      len: args.len as number,
+      repeat: args.repeat as number,
+      batch: (args.batch as number | undefined) ?? 0,
+    }
+    return ringZero(kernel.links.xdpTestRun(process, process.net.lo, args.prog as string, run))
+  },
+
   page_pools: (world, args) => {
     const { kernel } = world
     const listed = netdevNlPagePoolGet(kernel.devs.pagePools, netDeviceOf(world, args.dev as string).id)

@@ -10,6 +10,7 @@ import { counterHandlers } from './counter-verbs.js'
 import { dataHandlers } from './data-verbs.js'
 import { deviceHandlers } from './device-verbs.js'
 import { memcgHandlers } from './memcg-verbs.js'
+import { nicHandlers } from './nic-verbs.js'
 import { optionHandlers } from './option-verbs.js'
 import { ringSocketHandlers } from './ring-socket-verbs.js'
 import { socketHandlers } from './socket-verbs.js'
@@ -30,7 +31,7 @@ const sockets: VerbHandlers = {
   ...truesizeHandlers,
   ...memcgHandlers,
 }
-const rings: VerbHandlers = { ...deviceHandlers, ...tapHandlers, ...ringSocketHandlers }
+const rings: VerbHandlers = { ...deviceHandlers, ...nicHandlers, ...tapHandlers, ...ringSocketHandlers }
 
 const order: Readonly<Record<Dialect, readonly VerbHandlers[]>> = {
   sockets: [sockets, rings, allocHandlers],

@@ -10,6 +10,7 @@ import { type Json, sameJson } from '../trace/json.js'
 import { dialectOf, verbArguments } from '../trace/verbs.js'
 import { type Answer, UnsupportedVerb } from './answer.js'
 import { verbHandler } from './handlers.js'
+import { bootLine } from './nic-machine.js'
 import { PlayerWorld } from './world.js'
 
 /** One check that failed: one key of one step's `expect`. */
@@ -68,6 +69,7 @@ export function playTrace(trace: unknown, options: PlayOptions = {}): TraceRepor
     nodes: 1,
     memoryBytes: options.memoryBytes ?? DEFAULT_MEMORY_BYTES,
     seed: options.seed ?? 1,
+    ...bootLine(document),
   })
   const world = new PlayerWorld(kernel, document)
   options.beforeFirst?.(kernel)

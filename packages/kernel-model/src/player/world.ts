@@ -13,6 +13,7 @@ import { AllocRecorder } from './alloc-recorder.js'
 import { StepError } from './answer.js'
 import { startWatches } from './event-watch.js'
 import { IdBijection } from './id-bijection.js'
+import { plugNics } from './nic-machine.js'
 
 /** A device of a trace: which namespace it is in, and how frames are addressed to it. */
 export interface TraceDevice {
@@ -65,6 +66,7 @@ export class PlayerWorld {
     }
     this.recorder = new AllocRecorder(kernel)
     startWatches(this)
+    plugNics(this)
     this.counterBase.set(net, net.ns.mib.slice())
     this.pagesBase = { tcp: this.protocolPages('tcp'), udp: this.protocolPages('udp') }
   }
