@@ -199,6 +199,8 @@ export class EventQueue {
   }
 
   private earliest(): number {
+    // Without this an empty calendar is searched for a whole lap.
+    if (this.pending === 0) return NONE
     const { first, at, mask } = this
     let bucket = this.today
     let endsNs = this.todayEndsNs
@@ -224,7 +226,6 @@ export class EventQueue {
 
   // Nothing within a whole lap of the calendar: compare the heads of all buckets and jump to that day.
   private earliestFarAway(): number {
-    if (this.pending === 0) return NONE
     if (this.wasted > WASTE_LIMIT || (this.mask >= MIN_BUCKETS && this.pending * 8 < this.mask)) this.recut()
     let best = NONE
     for (const slot of this.first) if (slot !== NONE && (best === NONE || this.at[slot]! < this.at[best]!)) best = slot

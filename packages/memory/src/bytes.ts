@@ -2,8 +2,8 @@
 import { type Addr, assert } from '@netmem/base'
 import type { Memory } from './memory.js'
 
-/** Below this many bytes a loop over words beats the call of `copyWithin`. */
-const SMALL_COPY_BYTES = 32
+/** Up to this many bytes a loop over words beats the call of `copyWithin`. */
+const SMALL_COPY_BYTES = 64
 
 /** Models `memcpy` and `memmove`: overlapping ranges are fine. @param bytes 0 or more. */
 export function memcpy(mem: Memory, dst: Addr, src: Addr, bytes: number): void {
@@ -13,10 +13,27 @@ export function memcpy(mem: Memory, dst: Addr, src: Addr, bytes: number): void {
   }
   const from = src >>> 0
   const to = dst >>> 0
-  if (bytes <= SMALL_COPY_BYTES && (from | to | bytes) % 4 === 0 && to <= from) {
-    const words = mem.i32
-    for (let i = 0; i < bytes >>> 2; i++) words[(to >>> 2) + i] = words[(from >>> 2) + i]!
-  } else mem.u8.copyWithin(to, from, from + bytes)
+  if (bytes <= SMALL_COPY_BYTES && (bytes & 3) === 0 && (to <= from || to >= from + bytes))
+    copyWords(mem.dv, to, from, bytes)
+  else mem.u8.copyWithin(to, from, from + bytes)
+}
+
+/** Forwards, by words that need not be aligned: packet payloads begin two bytes after a word. */
+function copyWords(dv: DataView, to: number, from: number, bytes: number): void {
+  const end = from + bytes
+  const by = to - from
+  let at = from
+  for (; at + 16 <= end; at += 16) {
+    const a = dv.getInt32(at, true)
+    const b = dv.getInt32(at + 4, true)
+    const c = dv.getInt32(at + 8, true)
+    const d = dv.getInt32(at + 12, true)
+    dv.setInt32(at + by, a, true)
+    dv.setInt32(at + by + 4, b, true)
+    dv.setInt32(at + by + 8, c, true)
+    dv.setInt32(at + by + 12, d, true)
+  }
+  for (; at < end; at += 4) dv.setInt32(at + by, dv.getInt32(at, true), true)
 }
 
 const inMemory = (mem: Memory, addr: Addr, bytes: number): boolean =>
