@@ -13,7 +13,7 @@ import {
   dmaSyncSingleForCpu,
   dmaSyncSingleForDevice,
 } from '@netmem/dma'
-import { CHECKSUM_UNNECESSARY, napiAllocSkb, type SkBuff, skbPut, skbSetHash } from '@netmem/skbuff'
+import { CHECKSUM_UNNECESSARY, napiAllocSkb, type SkBuff, skbPut, skbPutPadto, skbSetHash } from '@netmem/skbuff'
 import { netdevRegister } from '../dev-register.js'
 import { ETH_HLEN, ethTypeTrans } from '../eth.js'
 import { NETIF_F_HIGHDMA, NETIF_F_HW_CSUM, NETIF_F_RXCSUM, NETIF_F_SG, NETIF_F_TSO } from '../features.js'
@@ -35,6 +35,7 @@ import {
 import { napiCompleteDone, napiDisable, napiEnable, netifNapiAdd, netifNapiDel } from '../napi.js'
 import { type NapiStruct, napiSchedule } from '../napi-struct.js'
 import {
+  NETDEV_TX_OK,
   type NetDevice,
   type NetDeviceOps,
   RX_BYTES,
@@ -83,6 +84,7 @@ export class RingNic {
     bufBytes: number,
     readonly copybreak: number,
     readonly keepMapped: boolean,
+    readonly minXmitBytes: number,
   ) {
     this.rx = new NetdevDmaRing(env, hw.device, rxRing, bufBytes)
   }
@@ -100,6 +102,8 @@ export interface RingNicParams extends Omit<NicHwParams, 'device' | 'queues'> {
   readonly copybreak?: number
   /** A buffer that was copied from stays mapped (`e1000`); else it is unmapped and mapped again (`e1000e`). */
   readonly keepMapped?: boolean
+  /** Shorter frames are filled up with zeros before the card has them; 0 leaves that to the card. */
+  readonly minXmitBytes?: number
   readonly rxUsecs?: number
   readonly rxFrames?: number
 }
@@ -107,7 +111,15 @@ export interface RingNicParams extends Omit<NicHwParams, 'device' | 'queues'> {
 /** Makes a card with this driver. @returns the device, down; its `priv` is a `RingNic`. Or -errno. */
 export function ringNicCreate(env: NetDevs, p: RingNicParams): NetDevice | number {
   const hw = new NicHw(env, { ...p, queues: 1 })
-  const nic = new RingNic(env, hw, p.rxRing ?? 256, p.bufBytes ?? 1522, p.copybreak ?? 256, p.keepMapped ?? false)
+  const nic = new RingNic(
+    env,
+    hw,
+    p.rxRing ?? 256,
+    p.bufBytes ?? 1522,
+    p.copybreak ?? 256,
+    p.keepMapped ?? false,
+    p.minXmitBytes ?? 0,
+  )
   const dev = netdevRegister(env, {
     name: p.name,
     ...(p.ns === undefined ? {} : { ns: p.ns }),
@@ -300,10 +312,17 @@ function ringNicStop(dev: NetDevice, cpu: Cpu): void {
   closeRings(nic, cpu)
 }
 
+// Models the start of `e1000_xmit_frame`: a frame that cannot be filled up is freed, which counts as sent.
+function ringNicXmit(cpu: Cpu, skb: SkBuff, dev: NetDevice): number {
+  const nic = dev.priv as RingNic
+  if (skb.len < nic.minXmitBytes && skbPutPadto(cpu, skb, nic.minXmitBytes) !== 0) return NETDEV_TX_OK
+  return nicStartXmit(cpu, skb, dev, nic.tx, 'e1000_xmit_frame')
+}
+
 const ringNicOps: NetDeviceOps = {
   open: ringNicOpen,
   stop: ringNicStop,
-  startXmit: (cpu, skb, dev) => nicStartXmit(cpu, skb, dev, (dev.priv as RingNic).tx, 'e1000_xmit_frame'),
+  startXmit: ringNicXmit,
   getStats64: (dev, out) => {
     out[RX_MISSED_ERRORS]! += (dev.priv as RingNic).hw.queues[0]!.stats[HW_MISSED]!
   },
