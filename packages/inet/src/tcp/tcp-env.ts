@@ -81,8 +81,8 @@ export class TcpEnv {
   readonly twCache: KmemCache
   readonly twCache6: KmemCache
   readonly prng: Prng
-  /** The latest reading of the microsecond clock; see `tcp-time.ts`. */
-  latestUs = 0
+  /** TCP's own clock in ns, at or ahead of virtual time; see `tcp-time.ts`. */
+  softNs = 0
   /** Time-wait socks alive on this machine. */
   twCount = 0
   /** The clock's handler of socket timers: arg0 is the socket's id, arg1 a `TCP_TIMER_*`. */

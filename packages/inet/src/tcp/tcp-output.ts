@@ -54,7 +54,7 @@ import {
   tcpWndEnd,
 } from './tcp-sock.js'
 import { tcpClearDackTimer, tcpResetDackTimer, tcpStopTimer } from './tcp-timer-arm.js'
-import { tcpJiffies, tcpMstampRefresh } from './tcp-time.js'
+import { tcpJiffies, tcpMstampRefresh, tcpSpendPacket } from './tcp-time.js'
 import { tcpSelectWindow } from './tcp-window.js'
 
 /** Models the truesize that `skb_set_tcp_pure_ack` gives: pure ACKs hardly count against small queues. */
@@ -86,6 +86,7 @@ export function tcpTransmitSkb(cpu: Cpu, sk: Sock, queued: SkBuff, cloneIt: bool
   const tp = tcpSk(sk)
   if (__ASSERT__) assert(tcpSkbPcount(queued) > 0, 'a segment without a segment count')
   queued.cb4 = tp.mstamp
+  tcpSpendPacket(tp.env)
   let skb = queued
   if (cloneIt) {
     // A clone that is still below us shares the header room: then the header gets a block of its own.

@@ -50,6 +50,7 @@ import { tcpWmemFreeSkb } from './tcp-queue.js'
 import { tcpRateCheckAppLimited } from './tcp-rate.js'
 import { TCPCB_EOR, TCPHDR_ACK, TCPHDR_PSH } from './tcp-skb.js'
 import { TCP_NAGLE_CORK, TCP_NAGLE_PUSH, TSQ_THROTTLED, type TcpSock, tcpSk } from './tcp-sock.js'
+import { tcpSpendCopy } from './tcp-time.js'
 import {
   tcpForcedPush,
   tcpPushOne,
@@ -212,6 +213,7 @@ function tcpAppend(cpu: Cpu, task: Task, sk: Sock, tp: TcpSock, msg: Msg, skb: S
   if (wanted === 0) return FILL_WAIT
   const to = ((pfrag.page << 12) + pfrag.offset) as Addr
   const copied = copyFromIter(mem, cpu, to, wanted, msg.iter)
+  tcpSpendCopy(tp.env, wanted)
   if (copied !== wanted) return -ERRNO.EFAULT
   skb.len += wanted
   skb.dataLen += wanted

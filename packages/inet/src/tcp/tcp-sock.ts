@@ -148,6 +148,8 @@ export class TcpSock {
   /** When the latest packet went, µs, and when the next may, ns. */
   wstamp = 0
   readonly wstampNs = new Float64Array(1)
+  /** The clock as it was last read (`tcp_clock_cache`), ns. */
+  readonly clockNs = new Float64Array(1)
   rateDelivered = 0
   rateIntervalUs = 0
   lost = 0

@@ -22,6 +22,7 @@ import { tcpTransmitSkb } from './tcp-output.js'
 import { tcpRtxQueueUnlinkAndFree } from './tcp-queue.js'
 import { setBe16, setBe32, TCP_HEADER_BYTES, TCPHDR_ACK, TCPHDR_SYN, tcpFlags } from './tcp-skb.js'
 import { tcpSk } from './tcp-sock.js'
+import { tcpSpendRequest } from './tcp-time.js'
 
 /** Models `tcp_make_synack` and `tcp_v4_send_synack` (net/ipv4/tcp_output.c). @returns 0 or a negative errno. */
 export function tcpSendRequestSynack(cpu: Cpu, req: RequestSock): number {
@@ -31,7 +32,8 @@ export function tcpSendRequestSynack(cpu: Cpu, req: RequestSock): number {
   const skb = allocSkb(env.skbs, cpu, env.maxTcpHeader, env.mem.gfp.GFP_ATOMIC as Gfp)
   if (skb === null) return -ERRNO.ENOMEM
   skbReserve(skb, env.maxTcpHeader)
-  const us = env.clock.nowNs / 1000 + 1e6
+  tcpSpendRequest(env)
+  const us = env.softNs / 1000 + 1e6
   if (req.sntSynackUs === 0) req.sntSynackUs = Math.floor(us) | 0
   buildSynack(req, skb, env.ip.advmssOf(dst), Math.floor(us / 1000))
   incStats(listener, MIB.OutSegs)

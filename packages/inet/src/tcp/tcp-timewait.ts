@@ -104,6 +104,6 @@ function oowRateLimited(tw: TimewaitSock, counter: number): boolean {
 export function tcpTimewaitAck(cpu: Cpu, tw: TimewaitSock, key: FlowKey): void {
   const { env } = tw
   const stamped = tw.tsRecentStamp !== 0
-  const now = (Math.floor(env.clock.nowNs / 1e6) + 1000 + tw.tsOff) | 0
+  const now = (Math.floor(Math.max(env.softNs, env.clock.nowNs) / 1e6) + 1000 + tw.tsOff) | 0
   tcpSendReply(cpu, env, tw.net, key, tw.sndNxt, tw.rcvNxt, TCPHDR_ACK, tw.rcvWnd >> tw.rcvWscale, stamped, now, tw.tsRecent)
 }

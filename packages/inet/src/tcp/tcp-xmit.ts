@@ -40,7 +40,7 @@ import {
 } from './tcp-sock.js'
 import { tcpCheckSpace } from './tcp-space.js'
 import { tcpArmHrtimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
-import { tcpMstampRefresh, tcpStampUsDelta } from './tcp-time.js'
+import { tcpClockAtLimit, tcpMstampRefresh, tcpStampUsDelta } from './tcp-time.js'
 import { tcpProbe0Base, tcpRearmRto } from './tcp-timer.js'
 
 /** Models `tcp_send_head`. */
@@ -130,7 +130,9 @@ function tcpTsoShouldDefer(sk: Sock, tp: TcpSock, skb: SkBuff, maxSegs: number):
 /** Models `tcp_small_queue_check`: enough of ours waits below us already. */
 export function tcpSmallQueueCheck(sk: Sock, tp: TcpSock, skb: SkBuff, factor: number): boolean {
   let limit = Math.max(2 * skb.truesize, sk.pacingRate / 1024)
-  limit = Math.min(limit, tp.ctl.limitOutputBytes[0]!) * 2 ** factor
+  // Packets that TCP spreads in time itself cannot pile up.
+  if (!tp.caOps.pacing) limit = Math.min(limit, tp.ctl.limitOutputBytes[0]!)
+  limit *= 2 ** factor
   if (sk.wmemAlloc <= limit) return false
   // A lone packet always goes: nobody else would call us back soon.
   if (tp.rtxQueue.qlen <= 1) return false
@@ -138,28 +140,28 @@ export function tcpSmallQueueCheck(sk: Sock, tp: TcpSock, skb: SkBuff, factor: n
   return true
 }
 
-/**
- * Models `tcp_pacing_check`. Differs: virtual time stands still inside a call, so a delay shorter than what
- * sending one packet takes a CPU does not show.
- */
+/** Models `tcp_pacing_check`: is it too early for the next packet? */
 export function tcpPacingCheck(tp: TcpSock): boolean {
   if (!tp.caOps.pacing) return false
-  const now = tp.env.clock.nowNs
-  if (tp.wstampNs[0]! <= now + SEND_COST_NS) return false
-  if (tp.events[TCP_TIMER_PACING] === 0) tcpArmHrtimer(tp, TCP_TIMER_PACING, Math.ceil(tp.wstampNs[0]!))
+  const at = tp.wstampNs[0]!
+  if (at <= tp.clockNs[0]! || tcpClockAtLimit(tp)) return false
+  if (tp.events[TCP_TIMER_PACING] === 0) tcpArmHrtimer(tp, TCP_TIMER_PACING, Math.ceil(at))
   return true
 }
-const SEND_COST_NS = 2000
 
 /** Models `tcp_update_skb_after_send`: when the next packet may go, if packets are spread in time. */
 function tcpPaceAfterSend(tp: TcpSock, skb: SkBuff): void {
   tp.wstamp = tp.mstamp
   if (!tp.caOps.pacing) return
-  const now = tp.env.clock.nowNs
-  const at = Math.max(tp.wstampNs[0]!, now)
+  const prior = tp.wstampNs[0]!
+  let at = Math.max(prior, tp.clockNs[0]!)
   const rate = tp.sk.pacingRate
   // The first ten segments are never spread.
-  tp.wstampNs[0] = rate > 0 && tp.dataSegsOut >= 10 ? at + (skb.len * 1e9) / rate : at
+  if (rate > 0 && tp.dataSegsOut >= 10) {
+    const ns = (skb.len * 1e9) / rate
+    at += ns - Math.min(ns / 2, at - prior)
+  }
+  tp.wstampNs[0] = at
 }
 
 /** Models `tcp_grow_skb`: a packet shorter than it may be takes bytes from the one behind it. */
