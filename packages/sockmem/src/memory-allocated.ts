@@ -44,14 +44,17 @@ export function skMemoryAllocatedSub(cpu: Cpu, sk: Sock, pages: number): void {
 }
 
 /** Models `sk_sockets_allocated_inc`. */
-export function skSocketsAllocatedInc(sk: Sock): void {
-  if (sk.proto.socketsAllocated !== null) sk.proto.socketsAllocated.value += 1
+export function skSocketsAllocatedInc(cpu: Cpu, sk: Sock): void {
+  if (sk.proto.socketsAllocated !== null) sk.proto.socketsAllocated.add(cpu, 1, counterBatch(sk))
 }
 
 /** Models `sk_sockets_allocated_dec`. */
-export function skSocketsAllocatedDec(sk: Sock): void {
-  if (sk.proto.socketsAllocated !== null) sk.proto.socketsAllocated.value -= 1
+export function skSocketsAllocatedDec(cpu: Cpu, sk: Sock): void {
+  if (sk.proto.socketsAllocated !== null) sk.proto.socketsAllocated.add(cpu, -1, counterBatch(sk))
 }
 
-/** Models `sk_sockets_allocated_read_positive`. */
-export const skSocketsAllocatedReadPositive = (sk: Sock): number => Math.max(sk.proto.socketsAllocated?.value ?? 0, 0)
+/** Models `percpu_counter_batch`. */
+const counterBatch = (sk: Sock): number => Math.max(32, 2 * sk.env.cpus.length)
+
+/** Models `sk_sockets_allocated_read_positive`: what CPUs have folded in, which lags behind by up to a batch each. */
+export const skSocketsAllocatedReadPositive = (sk: Sock): number => Math.max(sk.proto.socketsAllocated?.count ?? 0, 0)

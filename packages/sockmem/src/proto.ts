@@ -32,9 +32,25 @@ export class PressureFlag {
   jiffies = 0
 }
 
-/** Models a `struct percpu_counter` such as `sockets_allocated` and `orphan_count`. */
+/**
+ * Models a `struct percpu_counter` such as `sockets_allocated` and `orphan_count`. A cheap read sees only what
+ * CPUs have folded in, a batch at a time: a few sockets count as none.
+ */
 export class ProtoCounter {
+  /** The exact sum. */
   value = 0
+  /** What a cheap read sees. */
+  count = 0
+  private readonly perCpu: number[] = []
+
+  /** Models `percpu_counter_add`. */
+  add(cpu: Cpu, amount: number, batch: number): void {
+    this.value += amount
+    const local = (this.perCpu[cpu.id] ?? 0) + amount
+    const fold = Math.abs(local) >= batch
+    if (fold) this.count += local
+    this.perCpu[cpu.id] = fold ? 0 : local
+  }
 }
 
 /** What a protocol tells when it registers; the rest has the kernel's defaults. */

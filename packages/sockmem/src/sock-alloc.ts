@@ -7,6 +7,7 @@ import { kfree, kmalloc, kmemCacheAlloc, kmemCacheFree } from '@netmem/memory'
 import { PageFrag, pageFragRelease } from '@netmem/page-frag'
 import { AF_INET6, SOCKF_DEAD, SOCKF_KERN, SOCKF_RCU_FREE, SS_UNCONNECTED } from './constants.js'
 import { memCgroupSkAlloc, memCgroupSkFree, memCgroupSkInherit } from './memcg.js'
+import { skSocketsAllocatedInc } from './memory-allocated.js'
 import type { NetNs } from './net-ns.js'
 import type { Proto } from './proto.js'
 import { skFilterUncharge } from './sk-filter.js'
@@ -241,6 +242,6 @@ export function skCloneLock(cpu: Cpu, sk: Sock, gfp: Gfp): Sock | null {
   }
   sk.net.socketsInuse += 1
   memCgroupSkInherit(sk, child)
-  if (child.proto.socketsAllocated !== null) child.proto.socketsAllocated.value += 1
+  skSocketsAllocatedInc(cpu, child)
   return child
 }

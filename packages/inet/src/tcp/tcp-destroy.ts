@@ -27,7 +27,7 @@ export function tcpDestroySock(cpu: Cpu, sk: Sock): void {
   tcpWriteQueuePurge(cpu, sk)
   tcpOfoPurge(cpu, tp)
   if (tp.bindBucket !== null) inetPutPort(cpu, sk)
-  skSocketsAllocatedDec(sk)
+  skSocketsAllocatedDec(cpu, sk)
 }
 
 /** Models `sk_stream_kill_queues` (net/core/stream.c). */

@@ -100,7 +100,7 @@ function registerClockHandlers(env: TcpEnv): void {
 }
 
 /** Models `tcp_init_sock` (net/ipv4/tcp.c). @returns 0. */
-function tcpInitSock(env: TcpEnv, _cpu: Cpu, sk: Sock): number {
+function tcpInitSock(env: TcpEnv, cpu: Cpu, sk: Sock): number {
   const ctl = tcpSysctls(sk.net)
   const tp = new TcpSock(sk, env, ctl, tcpCaDefault(sk.net.sysctls.text('net.ipv4.tcp_congestion_control')))
   sk.priv = tp
@@ -116,6 +116,6 @@ function tcpInitSock(env: TcpEnv, _cpu: Cpu, sk: Sock): number {
   sk.flags &= ~SOCKF_RCU_FREE
   sk.sndbuf = ctl.wmem[1]!
   sk.rcvbuf = ctl.rmem[1]!
-  skSocketsAllocatedInc(sk)
+  skSocketsAllocatedInc(cpu, sk)
   return 0
 }
