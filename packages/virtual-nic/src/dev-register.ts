@@ -9,6 +9,7 @@ import { NetdevQueue, netdevTxResetQueue } from './netdev-queue.js'
 import { netDevsRecountTaps } from './packet-type.js'
 import { qdiscReset } from './pfifo-fast.js'
 import { Qdisc } from './qdisc.js'
+import { localBhDisable, localBhEnable } from './softirq.js'
 
 /** What a driver decides before it registers its device. */
 export interface NetDeviceParams {
@@ -86,6 +87,17 @@ export function devOpen(dev: NetDevice, cpu: Cpu): number {
 export function devClose(dev: NetDevice, cpu: Cpu): void {
   if ((dev.flags & IFF_UP) === 0) return
   dev.running = false
+  localBhDisable(cpu)
+  deactivate(dev, cpu)
+  dev.ops.stop?.(dev, cpu)
+  // The driver may have completed packets while it stopped, and so have rescheduled a queue.
+  deactivate(dev, cpu)
+  dev.flags &= ~IFF_UP
+  localBhEnable(dev.env, cpu)
+}
+
+/** Models `dev_deactivate`. */
+function deactivate(dev: NetDevice, cpu: Cpu): void {
   for (const txq of dev.txq) {
     if (txq.qdisc === null) continue
     qdiscReset(cpu, txq.qdisc)
@@ -93,9 +105,8 @@ export function devClose(dev: NetDevice, cpu: Cpu): void {
       const at = sd.outputQueue.indexOf(txq.qdisc)
       if (at >= 0) sd.outputQueue.splice(at, 1)
     }
+    txq.qdisc.scheduled = false
   }
-  dev.ops.stop?.(dev, cpu)
-  dev.flags &= ~IFF_UP
 }
 
 /** Models `dev_set_mtu` (SIOCSIFMTU). @returns 0, `-EINVAL` outside the device's limits, or what the driver said. */

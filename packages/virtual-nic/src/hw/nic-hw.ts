@@ -100,7 +100,7 @@ export type RxChecksum = 'off' | 'verify' | 'trust'
 export interface NicHwParams {
   readonly device: Device
   readonly queues?: number
-  /** Frames that may wait in the card while the bus is busy; beyond it `fifoErrors` counts. */
+  /** The longest frame that the card takes, with its checksum. */
   readonly maxFrameBytes?: number
   readonly rxChecksum?: RxChecksum
   readonly rss?: boolean

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { EventQueue } from '@netmem/base'
 import { allocSkb, consumeSkb, skbPut, skbReserve } from '@netmem/skbuff'
 import { describe, expect, it } from 'vitest'
@@ -155,6 +156,22 @@ describe('a capture', () => {
     expect(parse(writer.bytes()).map((r) => r.data)).toEqual([[...f], [...f]])
     for (const skb of got) consumeSkb(net.cpu, skb, 'test')
     assertNetDevsQuiescent(net.env)
+  })
+
+  it.skipIf(spawnSync('tcpdump', ['--version']).error !== undefined)('is what tcpdump reads', () => {
+    const clock = new EventQueue()
+    const writer = new PcapWriter()
+    const port = pcapPort(clock, writer, { receive: () => {} })
+    clock.runUntil(1_000_000_123)
+    for (const bytes of [33, 1400]) {
+      const f = udpFrame(bytes, { sport: 1000, dport: 2000 })
+      port.receive(f, 0, f.length)
+    }
+    const run = spawnSync('tcpdump', ['--nano', '-tt', '-n', '-q', '-r', '-'], { input: writer.bytes() })
+    const lines = run.stdout.toString().trim().split('\n')
+    expect(lines).toHaveLength(2)
+    expect(lines[0]).toMatch(/^1\.000000123 IP .*\.1000 > .*\.2000: UDP, length 33$/)
+    expect(lines[1]).toMatch(/UDP, length 1400$/)
   })
 })
 
