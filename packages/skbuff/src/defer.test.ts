@@ -79,6 +79,20 @@ describe('skb_attempt_defer_free on 6.1', () => {
   })
 })
 
+it('frees at home what came last first', () => {
+  for (const profile of ['linux-6.18-x86_64', 'linux-6.1-x86_64']) {
+    const machine = skbTestMachine({ profile })
+    const { env, cpu, cpus, trace } = machine
+    const skbs = Array.from({ length: 3 }, () => far(machine))
+    const order: number[] = []
+    trace.consumeSkb = (_c, addr) => order.push(skbs.findIndex((skb) => skb.addr === addr))
+    for (const skb of skbs) skbAttemptDeferFree(cpu, skb, 'x')
+    skbDeferFreeFlush(cpus[1]!, env)
+    expect(order).toEqual([2, 1, 0])
+    machine.finish()
+  }
+})
+
 it('lets a deferred packet keep its page fragment until it is home', () => {
   const machine = skbTestMachine()
   const { env, cpus, mem } = machine

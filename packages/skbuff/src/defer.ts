@@ -36,19 +36,10 @@ export function skbAttemptDeferFree(cpu: Cpu, skb: SkBuff, location: string): vo
     return
   }
   node.count = before + 1
-  // The queue takes over the head state as it is; release happens at home.
-  skb.next = 0
-  if (lockless || node.last === 0) {
-    if (node.last === 0) node.first = skb.id
-    else env.skbs[node.last]!.next = skb.id
-    node.last = skb.id
-  } else {
-    // 6.1 pushes at the front of a plain list.
-    skb.next = node.first
-    node.first = skb.id
-  }
-  if (before !== max >> 1) return
-  if (!lockless && node.ipiScheduled) return
+  // Both kernels push at the front of a plain list, so what came last is freed first.
+  skb.next = node.first
+  node.first = skb.id
+  if (before !== max >> 1 || node.ipiScheduled) return
   node.ipiScheduled = true
   env.slots.kickDeferListPurge(cpu, home)
 }
@@ -62,7 +53,6 @@ export function skbDeferFreeFlush(cpu: Cpu, env: Skbuffs): void {
     if (node.first === 0) continue
     let id = node.first
     node.first = 0
-    node.last = 0
     node.count = 0
     node.ipiScheduled = false
     while (id !== 0) {

@@ -27,11 +27,10 @@ import type { UbufOps } from './zerocopy.js'
 
 /** Models the deferral part of `softnet_data` (6.1) and `struct skb_defer_node` (6.18): skbs on their way home. */
 export class SkbDeferNode {
-  /** Ids in the order of the free; a list through `next`. */
+  /** Id of the latest; a list through `next`. */
   first = 0
-  last = 0
   count = 0
-  /** 6.1: a kick is under way. */
+  /** A kick is under way. */
   ipiScheduled = false
 }
 

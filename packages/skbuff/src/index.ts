@@ -1,4 +1,4 @@
-export * from './absent.js'
+export { skbRecycle, skbRecycleCheck } from './absent.js'
 export {
   allocSkb,
   allocSkbFclone,
@@ -9,36 +9,308 @@ export {
   SKB_ALLOC_RX,
 } from './alloc.js'
 export { buildSkbBody } from './birth.js'
-export * from './bits.js'
-export * from './build.js'
-export * from './checksum.js'
+export { skbCopyBits, skbHeaderPointer, skbStoreBits } from './bits.js'
+export { buildSkb, buildSkbAround, napiBuildSkb, slabBuildSkb } from './build.js'
+export { csumAdd, csumBlockAdd, csumBlockSub, csumFold, csumPartial, csumSub, skbChecksum } from './checksum.js'
 export { skbClone, skbMorph } from './clone.js'
-export * from './coalesce.js'
-export * from './copy.js'
-export * from './datagram.js'
+export { CoalesceResult, kfreeSkbPartial, skbHeadIsLocked, skbTryCoalesce } from './coalesce.js'
+export {
+  pskbCopy,
+  pskbCopyFclone,
+  pskbCopyForClone,
+  skbCopy,
+  skbCopyExpand,
+  skbCow,
+  skbPad,
+  skbPutPadto,
+  skbReallocHeadroom,
+  skbShareCheck,
+  skbUnshare,
+  skbZerocopyClone,
+} from './copy.js'
+export {
+  eachChunk,
+  skbChecksumComplete,
+  skbCopyAndCsumBits,
+  skbCopyAndCsumDatagramMsg,
+  skbCopyDatagramFromIter,
+  skbCopyDatagramIter,
+  skbCsumUnnecessary,
+  zerocopyFillSkbFromIter,
+} from './datagram.js'
 export { skbCloned, skbHeaderCloned, skbHeaderRelease, skbHeaderReleaseFresh } from './dataref.js'
 export { kfreeSkbNapiCache, netTxCompletion, skbAttemptDeferFree, skbDeferFreeFlush } from './defer.js'
-export * from './drop-reason.js'
+export type { SkbDropReason } from './drop-reason.js'
+export { consumedReason, dropReasonName, dropReasonNumber, skbDropReasons } from './drop-reason.js'
 export type { SkbDestructor, SkbInitParams, SkbSlots } from './env.js'
 export { registerSkbDestructor, SkbDeferNode, Skbuffs, skbInit } from './env.js'
-export * from './expand.js'
-export * from './extensions.js'
-export * from './frag-pages.js'
-export * from './frags.js'
-export * from './free.js'
-export * from './header-fields.js'
-export * from './linear.js'
-export * from './napi-alloc-cache.js'
-export * from './napi-skb-cache.js'
+export {
+  pskbExpandHead,
+  skbCloneFraglist,
+  skbCopyUbufs,
+  skbOrphanFrags,
+  skbOrphanFragsRx,
+  skbTruesizeIsFree,
+  skbUnclone,
+  skbUncloneKeeptruesize,
+} from './expand.js'
+export type { SkbExtId } from './extensions.js'
+export {
+  SKB_EXT_IDS,
+  skbExtAdd,
+  skbExtBytes,
+  skbExtDel,
+  skbExtFind,
+  skbExtPut,
+  skbExtShare,
+  skbHasExtensions,
+} from './extensions.js'
+export { eachFrag, skbFragRef, skbFragUnref, skbPagelen } from './frag-pages.js'
+export {
+  AllocSkbError,
+  allocSkbWithFrags,
+  skbAddRxFrag,
+  skbAppendPagefrags,
+  skbCoalesceRxFrag,
+  skbFillPageDesc,
+  skbFillPageDescUnchecked,
+  skbSpliceFromIter,
+} from './frags.js'
+export {
+  consumeSkb,
+  consumeStatelessSkb,
+  devConsumeSkbAny,
+  devConsumeSkbIrq,
+  devKfreeSkb,
+  devKfreeSkbAny,
+  devKfreeSkbIrq,
+  napiConsumeSkb,
+  napiKfreeSkb,
+} from './free.js'
+export { skbCopyHeader, skbHeadersOffsetUpdate } from './header-fields.js'
+export {
+  skbMacHeader,
+  skbMacHeaderWasSet,
+  skbMacOffset,
+  skbNetworkHeader,
+  skbNetworkHeaderLen,
+  skbNetworkOffset,
+  skbOrphan,
+  skbPanic,
+  skbPull,
+  skbPullUnchecked,
+  skbPush,
+  skbPushUnchecked,
+  skbPut,
+  skbPutData,
+  skbPutUnchecked,
+  skbPutZero,
+  skbReserve,
+  skbResetMacHeader,
+  skbResetMacLen,
+  skbResetNetworkHeader,
+  skbResetTailPointer,
+  skbResetTransportHeader,
+  skbSetLength,
+  skbSetNetworkHeader,
+  skbSetTailPointer,
+  skbSetTransportHeader,
+  skbTransportHeader,
+  skbTransportHeaderWasSet,
+  skbTransportOffset,
+} from './linear.js'
+export { NAPI_SKB_CACHE_BULK, NAPI_SKB_CACHE_HALF, NAPI_SKB_CACHE_SIZE, NapiAllocCache } from './napi-alloc-cache.js'
+export {
+  allocSkbHeadBulk,
+  napiSkbCacheGet,
+  napiSkbCacheGetBulk,
+  napiSkbCachePut,
+  napiSkbCacheResize,
+} from './napi-skb-cache.js'
 export { napiSlicesDrain } from './napi-slices.js'
-export * from './nonlinear.js'
-export * from './queue.js'
-export * from './queue-purge.js'
-export * from './release.js'
-export * from './rx-alloc.js'
-export * from './segment.js'
-export * from './shared-info.js'
-export * from './sizes.js'
-export * from './sk-buff.js'
-export * from './split.js'
-export * from './zerocopy.js'
+export {
+  pskbMayPull,
+  pskbPull,
+  pskbPullTail,
+  pskbTrim,
+  pskbTrimRcsum,
+  skbCondense,
+  skbLinearize,
+  skbLinearizeCow,
+  skbTrim,
+} from './nonlinear.js'
+export {
+  SkbQueue,
+  skbAppend,
+  skbDequeue,
+  skbDequeueTail,
+  skbPeek,
+  skbPeekNext,
+  skbPeekTail,
+  skbQueueAfter,
+  skbQueueBefore,
+  skbQueueEmpty,
+  skbQueueHead,
+  skbQueueHeadInit,
+  skbQueueIsFirst,
+  skbQueueIsLast,
+  skbQueueLen,
+  skbQueueSpliceInit,
+  skbQueueSpliceTailInit,
+  skbQueueTail,
+  skbUnlink,
+} from './queue.js'
+export { skbQueuePurge } from './queue-purge.js'
+export {
+  KFREE_SKB_BULK_SIZE,
+  kfreeSkb,
+  kfreeSkbList,
+  kfreeSkbListReason,
+  kfreeSkbmem,
+  kfreeSkbUnchecked,
+  skbFreeHead,
+  skbPpRecycle,
+  skbReleaseAll,
+  skbReleaseData,
+  skbReleaseHeadState,
+  skbUnref,
+} from './release.js'
+export { devAllocSkb, napiAllocSkb, netdevAllocSkb, netdevAllocSkbIpAlign } from './rx-alloc.js'
+export type { SegmentFeatures } from './segment.js'
+export { GSO_BY_FRAGS, skbSegment } from './segment.js'
+export {
+  copyFrag,
+  dataref,
+  destructorArg,
+  fragAddr,
+  fragLen,
+  fragList,
+  fragOff,
+  fragPfn,
+  gsoSegs,
+  gsoSize,
+  gsoType,
+  metaLen,
+  nrFrags,
+  SHINFO_DATAREF_WORD,
+  SHINFO_DESTRUCTOR_ARG_WORD,
+  SHINFO_FLAGS_WORD,
+  SHINFO_FRAG_LIST_WORD,
+  SHINFO_FRAG_WORDS,
+  SHINFO_FRAGS_WORD,
+  SHINFO_GSO_TYPE_WORD,
+  SHINFO_GSO_WORD,
+  SHINFO_HWTSTAMPS_WORD,
+  SHINFO_TSKEY_WORD,
+  SKB_DATAREF_MASK,
+  SKB_DATAREF_SHIFT,
+  SKBFL_ALL_ZEROCOPY,
+  SKBFL_DONT_ORPHAN,
+  SKBFL_MANAGED_FRAG_REFS,
+  SKBFL_PURE_ZEROCOPY,
+  SKBFL_SHARED_FRAG,
+  SKBFL_ZEROCOPY_ENABLE,
+  SKBFL_ZEROCOPY_FRAG,
+  setDataref,
+  setDestructorArg,
+  setFrag,
+  setFragLen,
+  setFragList,
+  setFragOff,
+  setGsoSegs,
+  setGsoSize,
+  setGsoType,
+  setMetaLen,
+  setNrFrags,
+  setShinfoFlags,
+  setTskey,
+  setTxFlags,
+  shinfoFlags,
+  skbCanCoalesce,
+  skbGsoReset,
+  skbHasFragList,
+  skbIsGso,
+  skbShinfo,
+  tskey,
+  txFlags,
+} from './shared-info.js'
+export type { SkbSizes } from './sizes.js'
+export {
+  skbDataAlign,
+  skbHeadAlign,
+  skbMaxAlloc,
+  skbMaxHead,
+  skbMaxOrder,
+  skbSizes,
+  skbTruesize,
+  skbWithOverhead,
+} from './sizes.js'
+export {
+  CHECKSUM_COMPLETE,
+  CHECKSUM_NONE,
+  CHECKSUM_PARTIAL,
+  CHECKSUM_UNNECESSARY,
+  PACKET_BROADCAST,
+  PACKET_HOST,
+  PACKET_LOOPBACK,
+  PACKET_MULTICAST,
+  PACKET_OTHERHOST,
+  PACKET_OUTGOING,
+  SKB_CLONED,
+  SKB_CSUM_COMPLETE_SW,
+  SKB_CSUM_VALID,
+  SKB_DECRYPTED,
+  SKB_DST_PENDING_CONFIRM,
+  SKB_ENCAPSULATION,
+  SKB_FCLONE_CLONE,
+  SKB_FCLONE_MASK,
+  SKB_FCLONE_ORIG,
+  SKB_FCLONE_SHIFT,
+  SKB_FCLONE_UNAVAILABLE,
+  SKB_HAS_EXTENSIONS,
+  SKB_HAS_MARK,
+  SKB_HAS_TSTAMP,
+  SKB_HEAD_FRAG,
+  SKB_HEADER_UNSET,
+  SKB_IGNORE_DF,
+  SKB_L4_HASH,
+  SKB_NOHDR,
+  SKB_PEEKED,
+  SKB_PFMEMALLOC,
+  SKB_PP_RECYCLE,
+  SKB_RARE_MASK,
+  SKB_REDIRECTED,
+  SKB_SHINFO_USED,
+  SKB_SW_HASH,
+  SKB_UNREADABLE,
+  SKB_VLAN_PRESENT,
+  SkBuff,
+  skbEndOffset,
+  skbGet,
+  skbHeadlen,
+  skbHeadroom,
+  skbIsNonlinear,
+  skbPfmemalloc,
+  skbSetHash,
+  skbShared,
+  skbTailroom,
+} from './sk-buff.js'
+export type { SpliceSink } from './splice.js'
+export { skbSpliceBits } from './splice.js'
+export { skbShift, skbSplit } from './split.js'
+export type { UbufOps } from './zerocopy.js'
+export {
+  netZcopyGet,
+  netZcopyPut,
+  registerUbufOps,
+  skbZcopy,
+  skbZcopyClear,
+  skbZcopyDowngradeManaged,
+  skbZcopyInit,
+  skbZcopyManaged,
+  skbZcopyPure,
+  skbZcopySet,
+  ubufIndex,
+  ubufKind,
+  ubufOf,
+} from './zerocopy.js'

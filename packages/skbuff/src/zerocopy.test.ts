@@ -1,5 +1,5 @@
 import { ERRNO, EventQueue, type Gfp, type Pfn } from '@netmem/base'
-import { failNth, IovIter, iovIterBvec, iovIterInit, userAlloc, userFree, userWrite } from '@netmem/memory'
+import { allocPages, failNth, IovIter, iovIterBvec, iovIterInit, userAlloc, userFree, userWrite } from '@netmem/memory'
 import { pagePoolAllocPages, pagePoolCreate, pagePoolGetStats, pagePoolsInit } from '@netmem/page-pool'
 import { describe, expect, it } from 'vitest'
 import {
@@ -7,6 +7,7 @@ import {
   buildSkb,
   consumeSkb,
   fragLen,
+  napiAllocSkb,
   napiConsumeSkb,
   netZcopyPut,
   nrFrags,
@@ -22,6 +23,7 @@ import {
   skbOrphanFragsRx,
   skbPut,
   skbReserve,
+  skbSpliceBits,
   skbSpliceFromIter,
   skbZcopy,
   skbZcopyClear,
@@ -173,6 +175,51 @@ it('splices the pages of a pipe into a packet, joining what continues, up to the
   expect(skbSpliceFromIter(skb, iter, 1e6)).toBe(-ERRNO.EMSGSIZE)
   consumeSkb(m.cpu, skb, 'x')
   userFree(m.mem, m.cpu, user)
+  m.finish()
+})
+
+it('lends pages to a pipe and copies a head that is not its own, from any offset on', () => {
+  const m = skbTestMachine()
+  const { env, cpu, mem } = m
+  for (const lent of [true, false]) {
+    const skb = lent ? napiAllocSkb(env, cpu, 1, 1500)! : allocSkb(env, cpu, 1000, mem.gfp.GFP_ATOMIC)!
+    const at = skbPut(skb, 700) >>> 0
+    for (let i = 0; i < 700; i++) mem.u8[at + i] = i * 3
+    const pages = allocPages(mem, cpu, mem.gfp.GFP_ATOMIC, 0, -1, 'test')
+    for (let i = 0; i < 4096; i++) mem.u8[(pages << 12) + i] = i * 5
+    skbAddRxFrag(skb, 0, pages, 50, 900, 4096)
+    const bytes = [...readSkb(skb)]
+    for (const [offset, len, room] of [
+      [0, 1600, 99],
+      [10, 100, 99],
+      [699, 2, 99],
+      [700, 900, 99],
+      [1000, 600, 99],
+      [0, 1600, 1],
+      [0, 1600, 0],
+    ]) {
+      const got: number[] = []
+      let slots = room!
+      const add = (from: number, count: number): void => void got.push(...mem.u8.subarray(from, from + count))
+      const taken = skbSpliceBits(skb, offset!, len!, {
+        page: (pfn, off, count) => {
+          if (slots-- <= 0) return false
+          add((pfn << 12) + off, count)
+          return true
+        },
+        copy: (from, count) => {
+          expect(lent).toBe(false)
+          if (slots-- <= 0) return 0
+          add(from >>> 0, Math.min(count, 300))
+          return Math.min(count, 300)
+        },
+      })
+      expect(got).toEqual(bytes.slice(offset!, offset! + taken))
+      if (room === 99) expect(taken).toBe(len)
+      if (room === 1) expect(taken).toBe(lent ? 700 : 300)
+    }
+    consumeSkb(cpu, skb, 'x')
+  }
   m.finish()
 })
 
