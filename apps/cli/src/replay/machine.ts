@@ -4,16 +4,19 @@
  * event after the other, so that programs and peers act at the moment they are woken.
  */
 import { assert, type EventQueue, type Pfn } from '@netmem/base'
-import { type Device, DMA_BIT_MASK, deviceCreate, dmaInit, dmaSetMaskAndCoherent } from '@netmem/dma'
+import { type Device, DMA_BIT_MASK, deviceCreate, dmaSetMaskAndCoherent } from '@netmem/dma'
 import { inet6AddrAdd, inetAddrAdd, inetRouteAdd, neighAdd } from '@netmem/inet'
 import { bootKernel, type Kernel } from '@netmem/kernel-model'
 import { allocPages, freePages, pageAddress } from '@netmem/memory'
 import { pagePoolGetStats } from '@netmem/page-pool'
+import { skbDeferFreeFlush } from '@netmem/skbuff'
 import {
   devClose,
   devOpen,
   devSetMtu,
   ethHwAddrSet,
+  localBhDisable,
+  localBhEnable,
   type NetDevice,
   type PpNic,
   ppNicCreate,
@@ -82,14 +85,7 @@ export class Machine {
     const length = 4096 << WINDOW_ORDER
     this.window = { bytes: kernel.mem.u8, at: start, length: length - SCRATCH_BYTES }
     this.scratchAt = start + length - SCRATCH_BYTES
-    const dma = dmaInit({
-      mem: kernel.mem,
-      profile: kernel.profile,
-      trace: kernel.trace,
-      cpus: kernel.cpus,
-      events: kernel.clock,
-    })
-    this.device = deviceCreate(dma, { name: '0000:00:03.0', driver: 'pp_nic' })
+    this.device = deviceCreate(kernel.dma, { name: '0000:00:03.0', driver: 'pp_nic' })
     dmaSetMaskAndCoherent(this.device, DMA_BIT_MASK(64))
     const dev = ppNicCreate(kernel.devs, {
       name: 'eth0',
@@ -211,6 +207,12 @@ export class Machine {
   down(): void {
     const { kernel, dev } = this
     const cpu = kernel.cpus[0]
+    // What one processor freed for another waits for that one's next receive softirq.
+    for (const home of kernel.cpus) {
+      localBhDisable(home)
+      skbDeferFreeFlush(home, kernel.skbs)
+      localBhEnable(kernel.devs, home)
+    }
     devClose(dev, cpu)
     ppNicDestroy(dev, cpu)
     kernel.links.remove(dev)

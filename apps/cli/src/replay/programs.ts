@@ -20,7 +20,7 @@ import {
   sysSocket,
 } from '@netmem/kernel-model'
 import { iovIterInit, type UserBuffer, userWrite } from '@netmem/memory'
-import { MSG_DONTWAIT, OptVal, type Sock, SockAddr } from '@netmem/sockmem'
+import { MSG_DONTWAIT, OptVal, type Sock, SockAddr, TCP_CLOSE } from '@netmem/sockmem'
 import { addressText } from '../capture/address.js'
 import type { Reader, ReplayOptions } from './options.js'
 import { Phase, type TcpFlow } from './tcp-flow.js'
@@ -276,7 +276,7 @@ export class Programs implements PeerPrograms {
     while (flow.writeEnds.length > 0 && flow.writeEnds[0] <= flow.written) flow.writeEnds.shift()
     if (flow.wantsShutdown && !flow.shutDown && flow.toWrite === 0) {
       const err = sysShutdown(program.process, program.fd, SHUT_WR)
-      if (err === 0 || err !== -ERRNO.ENOTCONN) flow.shutDown = true
+      if (err !== -ERRNO.ENOTCONN || program.sk.state === TCP_CLOSE) flow.shutDown = true
       if (program.eof) this.end(program)
     }
   }
@@ -314,18 +314,28 @@ export class Programs implements PeerPrograms {
 
   /** Every woken program does its work. */
   run(): void {
-    for (let i = 0; i < this.readyCount; i++) {
-      const program = this.readyList[i]
+    const { readyList, readyCount } = this
+    for (let i = 0; i < readyCount; i++) {
+      const program = readyList[i]
       program.ready = false
       if (!program.open) continue
-      if (program.kind === Kind.Listener) this.accept(program)
-      else {
-        if (program.kind === Kind.Tcp && program.flow !== null) this.writeMore(program.flow)
-        if (program.open) this.read(program)
-      }
+      if (program.kind === Kind.Udp) this.read(program)
+      else if (program.kind === Kind.Listener) this.accept(program)
+      else this.runConnection(program)
       if (program.open) this.measureOne(program)
     }
-    this.readyCount = 0
+    // Those that woke meanwhile have their turn in the next round.
+    const more = this.readyCount - readyCount
+    for (let i = 0; i < more; i++) readyList[i] = readyList[readyCount + i]
+    this.readyCount = more
+  }
+
+  private runConnection(program: Program): void {
+    if (program.flow !== null) this.writeMore(program.flow)
+    if (program.open) this.read(program)
+    // Reset or timed out: a program that does not read learns of it all the same, from poll.
+    if (program.open && program.sk.state === TCP_CLOSE && (program.sk.err !== 0 || program.sk.rmemAlloc === 0))
+      this.end(program)
   }
 
   private accept(listener: Program): void {

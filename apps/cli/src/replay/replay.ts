@@ -27,6 +27,8 @@ export type Progress = (bytes: number, of: number, packets: number) => void
 /** Packets between two looks at the host's clock. */
 const PROGRESS_EVERY = 1 << 16
 const LISTED_SOCKETS = 100
+/** Programs and peers may keep each other busy; after so many rounds at one time the clock goes on. */
+const MOST_ROUNDS = 1000
 /** Looks at all memory between two looks at the socket charge alone, which is cheap. */
 const FULL_LOOK_EVERY = 32
 
@@ -71,12 +73,13 @@ export function replayCapture(
     // What programs and peers do may itself end in an interrupt: that is seen to in the next round.
     if (busy) return
     busy = true
+    let rounds = 0
     do {
       programs.measure()
       meter.look()
       programs.run()
       peers.afterStep()
-    } while (programs.anyReady)
+    } while (programs.anyReady && ++rounds < MOST_ROUNDS)
     busy = false
   }
   meter.fullLook()

@@ -51,6 +51,8 @@ const HANDSHAKE_NS = 2_000_000
 /** Captured bytes that are missing are written as zeros up to this many; more is another connection. */
 const MOST_MISSING = 16 << 20
 const SCALE = 7
+/** Models `TCP_MIN_MSS`, bytes. */
+const LEAST_MSS = 88
 
 export class TcpPeers {
   readonly flows: TcpFlow[] = []
@@ -176,7 +178,7 @@ export class TcpPeers {
     flow.peerScale = options.scale
     flow.stamps = options.hasTimestamp
     flow.peerStamp = options.timestamp
-    if (options.mss !== 0) flow.peerMss = options.mss
+    if (options.mss !== 0) flow.peerMss = Math.max(options.mss, LEAST_MSS)
   }
 
   /** Moves the host's numbers in a captured segment to the model's, in place, and gives it to the host. */
