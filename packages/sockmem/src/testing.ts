@@ -7,6 +7,7 @@ import { testMachine } from '@netmem/memory/testing'
 import { type SkBuff, type Skbuffs, skbInit } from '@netmem/skbuff'
 import { heldSkbs } from '@netmem/skbuff/testing'
 import { SOCK_DGRAM, SOCK_STREAM } from './constants.js'
+import { skSocketsAllocatedInc } from './memory-allocated.js'
 import { PressureFlag, Proto, ProtoCounter, ProtoMemory, protoRegister } from './proto.js'
 import type { Sock } from './sock.js'
 import { skAlloc, sockInitData } from './sock-alloc.js'
@@ -163,6 +164,6 @@ export function testSock(t: TestSockets, proto: Proto): Sock {
   if (sk === null) throw new Error('no memory for a socket')
   sockInitData(sk)
   sk.type = proto === t.stream ? SOCK_STREAM : SOCK_DGRAM
-  if (proto.socketsAllocated !== null) proto.socketsAllocated.value += 1
+  skSocketsAllocatedInc(t.cpu, sk)
   return sk
 }
