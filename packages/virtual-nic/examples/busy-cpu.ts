@@ -53,7 +53,7 @@ frame.set([0x08, 0x00, 0x45, 0, 0, 20], 12)
 // The CPU is busy: the card interrupts, but nobody polls. Seven frames fit, as one descriptor always stays free.
 localBhDisable(cpu)
 for (let i = 0; i < 10; i++) card.receive(frame, 0, frame.length)
-if (received.length !== 0) throw new Error('polled')
+if (received.some(() => true)) throw new Error('polled')
 localBhEnable(env, cpu)
 
 // Enabling bottom halves ran the receive softirq, whose poll delivered what the ring had held.

@@ -159,4 +159,3 @@ export function reqskQueueRemove(listener: Sock): RequestSock | null {
   listener.ackBacklog -= 1
   return req
 }
-

@@ -40,13 +40,19 @@ import {
 import { tcpFastPathCheck } from './tcp-fast-path.js'
 import { tcpTrimHead } from './tcp-fragment.js'
 import { addStats, incStats, MIB } from './tcp-mib.js'
-import { tcpSyncMss } from './tcp-mss.js'
+import { tcpCurrentMss, tcpSyncMss } from './tcp-mss.js'
 import { tcpMtupProbeSuccess } from './tcp-mtu-probe.js'
 import { tcpRtxQueueUnlinkAndFree } from './tcp-queue.js'
 import { type RateSample, tcpRateGen, tcpRateSkbDelivered } from './tcp-rate.js'
 import { tcpFastretransAlert, tcpRackAdvance, tcpRackUpdateReoWnd, tcpTryKeepOpen } from './tcp-recovery.js'
-import { tcpXmitRetransmitQueue, tcpScheduleLossProbe } from './tcp-retransmit.js'
-import { SacktagState, tcpCheckSackReordering, tcpHighestSackSeq, tcpRemoveRenoSacks, tcpSacktagWriteQueue } from './tcp-sack.js'
+import { tcpScheduleLossProbe, tcpXmitRetransmitQueue } from './tcp-retransmit.js'
+import {
+  type SacktagState,
+  tcpCheckSackReordering,
+  tcpHighestSackSeq,
+  tcpRemoveRenoSacks,
+  tcpSacktagWriteQueue,
+} from './tcp-sack.js'
 import {
   TCPCB_LOST,
   TCPCB_RETRANS,
@@ -65,17 +71,16 @@ import {
   TCP_CA_CWR,
   TCP_CA_OPEN,
   TCP_NAGLE_OFF,
+  type TcpSock,
   tcpInCwndReduction,
   tcpIsSack,
   tcpPacketsInFlight,
-  type TcpSock,
   tcpSk,
   tcpWndEnd,
 } from './tcp-sock.js'
-import { tcpClearXmitTimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpJiffies, tcpStampUsDelta } from './tcp-time.js'
 import { tcpProbe0When, tcpRearmRto, tcpSetRto } from './tcp-timer.js'
-import { tcpCurrentMss } from './tcp-mss.js'
+import { tcpClearXmitTimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpPushPendingFramesNow } from './tcp-xmit.js'
 
 /** What the losses that an ACK reveals call for. */
@@ -167,7 +172,14 @@ function tcpUpdateRttMin(tp: TcpSock, us: number, flag: number): void {
 }
 
 /** Models `tcp_ack_update_rtt`. Samples in µs, -1 none. @returns whether there was one. */
-export function tcpAckUpdateRtt(tp: TcpSock, flag: number, seqUs: number, sackUs: number, caUs: number, rs: RateSample): boolean {
+export function tcpAckUpdateRtt(
+  tp: TcpSock,
+  flag: number,
+  seqUs: number,
+  sackUs: number,
+  caUs: number,
+  rs: RateSample,
+): boolean {
   let seqRtt = seqUs < 0 ? sackUs : seqUs
   let caRtt = caUs
   if (seqRtt < 0 && tp.rx.sawTstamp && tp.rx.rcvTsecr !== 0 && (flag & FLAG_ACKED) !== 0) {
@@ -185,7 +197,14 @@ export function tcpAckUpdateRtt(tp: TcpSock, flag: number, seqUs: number, sackUs
 }
 
 /** Models `tcp_clean_rtx_queue` (net/ipv4/tcp_input.c): frees what was acknowledged. @returns flags. */
-function tcpCleanRtxQueue(cpu: Cpu, sk: Sock, tp: TcpSock, priorFack: number, priorUna: number, sack: SacktagState): number {
+function tcpCleanRtxQueue(
+  cpu: Cpu,
+  sk: Sock,
+  tp: TcpSock,
+  priorFack: number,
+  priorUna: number,
+  sack: SacktagState,
+): number {
   const rs = tp.env.rs
   const skbs = tp.env.skbs.skbs
   const priorSacked = tp.sackedOut
@@ -276,7 +295,11 @@ function tcpCleanRtxQueue(cpu: Cpu, sk: Sock, tp: TcpSock, priorFack: number, pr
   } else if (skb !== null && measured && sackRtt >= 0 && sackRtt > tcpStampUsDelta(tp.mstamp, skb.cb4))
     flag |= FLAG_SET_XMIT_TIMER
   tp.caOps.pktsAcked(tp, pktsAcked, rs.rttUs)
-  if (__ASSERT__) assert(tp.packetsOut >= 0 && tp.sackedOut >= 0 && tp.lostOut >= 0 && tp.retransOut >= 0, 'segment counts went negative')
+  if (__ASSERT__)
+    assert(
+      tp.packetsOut >= 0 && tp.sackedOut >= 0 && tp.lostOut >= 0 && tp.retransOut >= 0,
+      'segment counts went negative',
+    )
   return flag
 }
 
@@ -450,4 +473,3 @@ export function tcpAck(cpu: Cpu, sk: Sock, skb: SkBuff, initial: number): number
   tcpXmitRecovery(cpu, sk, tp, rexmit)
   return 1
 }
-

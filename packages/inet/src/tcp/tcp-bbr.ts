@@ -8,7 +8,7 @@
  */
 import { CA_EVENT_TX_START, type TcpCongestionOps, tcpMaxPacingRate } from './tcp-cong.js'
 import type { RateSample } from './tcp-rate.js'
-import { TCP_CA_LOSS, TCP_CA_RECOVERY, TCP_INFINITE_SSTHRESH, tcpPacketsInFlight, type TcpSock } from './tcp-sock.js'
+import { TCP_CA_LOSS, TCP_CA_RECOVERY, TCP_INFINITE_SSTHRESH, type TcpSock, tcpPacketsInFlight } from './tcp-sock.js'
 import { tcpStampUsDelta } from './tcp-time.js'
 
 const MODE = 0
@@ -53,7 +53,8 @@ function pacingGain(tp: TcpSock): number {
   if (mode === DRAIN) return DRAIN_GAIN
   return mode === PROBE_BW ? PACING_GAINS[tp.ca[CYCLE_IDX]!]! : 1
 }
-const cwndGain = (tp: TcpSock): number => (tp.ca[MODE] === STARTUP || tp.ca[MODE] === DRAIN ? HIGH_GAIN : tp.ca[MODE] === PROBE_BW ? 2 : 1)
+const cwndGain = (tp: TcpSock): number =>
+  tp.ca[MODE] === STARTUP || tp.ca[MODE] === DRAIN ? HIGH_GAIN : tp.ca[MODE] === PROBE_BW ? 2 : 1
 
 /** Models `bbr_init_pacing_rate_from_rtt` and `bbr_set_pacing_rate`. Bytes per second, one percent below the estimate. */
 function setPacingRate(tp: TcpSock, bw: number, gain: number): void {
@@ -68,7 +69,10 @@ function initPacingRate(tp: TcpSock): void {
     rttUs = Math.max(tp.srttUs >> 3, 1)
     tp.ca[FLAGS]! |= HAS_SEEN_RTT
   }
-  tp.sk.pacingRate = Math.min(Math.floor((tp.sndCwnd / rttUs) * tp.mssCache * HIGH_GAIN * 1e6 * 0.99), tcpMaxPacingRate(tp.sk))
+  tp.sk.pacingRate = Math.min(
+    Math.floor((tp.sndCwnd / rttUs) * tp.mssCache * HIGH_GAIN * 1e6 * 0.99),
+    tcpMaxPacingRate(tp.sk),
+  )
 }
 
 /** Models `bbr_inflight`: packets that fill the path at this rate, with room for the ends' batching. */
@@ -161,7 +165,7 @@ function updateMinRtt(tp: TcpSock, rs: RateSample): void {
   if (ca[MODE] !== PROBE_RTT) return
   tp.appLimited = tp.delivered + tcpPacketsInFlight(tp) || 1
   if (ca[PROBE_RTT_DONE] === 0) {
-    if (tcpPacketsInFlight(tp) <= MIN_CWND) ca[PROBE_RTT_DONE] = ((tp.mstamp + PROBE_RTT_US) | 0) || 1
+    if (tcpPacketsInFlight(tp) <= MIN_CWND) ca[PROBE_RTT_DONE] = (tp.mstamp + PROBE_RTT_US) | 0 || 1
   } else if (((tp.mstamp - ca[PROBE_RTT_DONE]!) | 0) >= 0) {
     ca[MIN_RTT_STAMP] = tp.mstamp
     tp.sndCwnd = Math.max(tp.sndCwnd, ca[PRIOR_CWND]!)

@@ -1,6 +1,6 @@
 /** Answers to segments that look forged or stray: challenge ACKs and duplicate ACKs, both rate limited. */
 import type { Cpu } from '@netmem/base'
-import { gsoSegs, kfreeSkb, type SkbDropReason, type SkBuff } from '@netmem/skbuff'
+import { gsoSegs, kfreeSkb, type SkBuff, type SkbDropReason } from '@netmem/skbuff'
 import type { Sock } from '@netmem/sockmem'
 import { after, before } from './seq.js'
 import { tcpDsackSet } from './tcp-dsack.js'
@@ -8,7 +8,7 @@ import { incStats, MIB } from './tcp-mib.js'
 import { tcpSendAck } from './tcp-output.js'
 import { TCP_MAX_QUICKACKS, tcpEnterQuickackMode } from './tcp-rcvbuf.js'
 import { TCPHDR_SYN, thFlags } from './tcp-skb.js'
-import { tcpIsSack, type TcpSock, tcpSk } from './tcp-sock.js'
+import { type TcpSock, tcpIsSack, tcpSk } from './tcp-sock.js'
 
 /** Models `__tcp_oow_rate_limited`: one such answer per half second. */
 function tcpOowRateLimitedAt(sk: Sock, tp: TcpSock, counter: number): boolean {
@@ -45,7 +45,8 @@ export function tcpSendDupack(cpu: Cpu, sk: Sock, skb: SkBuff): void {
   if (skb.cb1 !== skb.cb0 && before(skb.cb0, tp.rcvNxt)) {
     incStats(sk, MIB.DelayedACKLost)
     tcpEnterQuickackMode(tp, TCP_MAX_QUICKACKS)
-    if (tcpIsSack(tp) && tp.ctl.dsack[0] !== 0) tcpDsackSet(sk, skb.cb0, after(skb.cb1, tp.rcvNxt) ? tp.rcvNxt : skb.cb1)
+    if (tcpIsSack(tp) && tp.ctl.dsack[0] !== 0)
+      tcpDsackSet(sk, skb.cb0, after(skb.cb1, tp.rcvNxt) ? tp.rcvNxt : skb.cb1)
   }
   tcpSendAck(cpu, sk)
 }

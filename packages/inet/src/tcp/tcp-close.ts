@@ -2,18 +2,18 @@
  * The user is done with a socket: an orderly end, an abort when bytes were left unread, or nothing at all when
  * there was no connection. What is left lives on as an orphan or a time-wait sock.
  */
-import { type Cpu, ERRNO, type Gfp, NO_PFN } from '@netmem/base'
+import { type Cpu, ERRNO, type Gfp, type NO_PFN } from '@netmem/base'
 import { putPage } from '@netmem/memory'
-import { type SkBuff, skbAttemptDeferFree, kfreeSkbUnchecked, skbPeek, skbQueuePurge, skbUnlink } from '@netmem/skbuff'
+import { kfreeSkbUnchecked, type SkBuff, skbAttemptDeferFree, skbPeek, skbQueuePurge, skbUnlink } from '@netmem/skbuff'
 import {
   releaseBacklog,
   SHUTDOWN_MASK,
-  type Sock,
-  skErrorReport,
   SOCK_BINDADDR_LOCK,
   SOCK_BINDPORT_LOCK,
   SOCKF_DONE,
   SOCKF_LINGER,
+  type Sock,
+  skErrorReport,
   sockFlag,
   sockHold,
   sockOrphan,
@@ -35,7 +35,6 @@ import { localBhDisable, localBhEnable } from '@netmem/virtual-nic'
 import { inetPutPort } from './inet-bind.js'
 import { reqskPut, reqskQueueRemove } from './request-sock.js'
 import { after } from './seq.js'
-import { TCP_CA_OPEN, TCP_INFINITE_SSTHRESH, type TcpSock, tcpSk } from './tcp-sock.js'
 import { inetCskDestroySock, tcpCheckOom } from './tcp-destroy.js'
 import { tcpOfoPurge } from './tcp-fin.js'
 import { lockSock, tcpReleaseSock } from './tcp-lock.js'
@@ -44,8 +43,9 @@ import { tcpFinTime, tcpTimeWait } from './tcp-minisocks.js'
 import { tcpSendActiveReset } from './tcp-output.js'
 import { tcpWriteQueuePurge } from './tcp-queue.js'
 import { TCP_INIT_CWND } from './tcp-rcvbuf.js'
-import { TCPHDR_FIN, tcpFlags } from './tcp-skb.js'
 import { tcpCloseState, tcpSendFin } from './tcp-shutdown.js'
+import { TCPHDR_FIN, tcpFlags } from './tcp-skb.js'
+import { TCP_CA_OPEN, TCP_INFINITE_SSTHRESH, type TcpSock, tcpSk } from './tcp-sock.js'
 import { tcpSetState } from './tcp-state-set.js'
 import { tcpResetKeepaliveTimer, tcpStopAllTimers } from './tcp-timer-arm.js'
 
@@ -169,10 +169,7 @@ export function tcpDisconnect(cpu: Cpu, sk: Sock): number {
   const old = sk.state
   if (old !== TCP_CLOSE) tcpSetState(cpu, sk, TCP_CLOSE)
   if (old === TCP_LISTEN) inetCskListenStop(cpu, sk)
-  else if (
-    tcpNeedReset(old) ||
-    (tp.sndNxt !== tp.writeSeq && (old === TCP_CLOSING || old === TCP_LAST_ACK))
-  ) {
+  else if (tcpNeedReset(old) || (tp.sndNxt !== tp.writeSeq && (old === TCP_CLOSING || old === TCP_LAST_ACK))) {
     tcpSendActiveReset(cpu, sk, sk.env.gfpAny(cpu))
     sk.err = ERRNO.ECONNRESET
   } else if (old === TCP_SYN_SENT) sk.err = ERRNO.ECONNRESET

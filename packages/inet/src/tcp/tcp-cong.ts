@@ -5,7 +5,14 @@
 import { SOCKF_NOSPACE, type Sock } from '@netmem/sockmem'
 import { after } from './seq.js'
 import type { RateSample } from './tcp-rate.js'
-import { TCP_CA_CWR, TCP_CA_OPEN, TCP_INFINITE_SSTHRESH, tcpInCwndReduction, tcpPacketsInFlight, type TcpSock } from './tcp-sock.js'
+import {
+  TCP_CA_CWR,
+  TCP_CA_OPEN,
+  TCP_INFINITE_SSTHRESH,
+  type TcpSock,
+  tcpInCwndReduction,
+  tcpPacketsInFlight,
+} from './tcp-sock.js'
 import { tcpJiffies } from './tcp-time.js'
 
 // Models `enum tcp_ca_event`.
@@ -202,11 +209,7 @@ function tcpCwndApplicationLimited(tp: TcpSock): void {
 
 /** Models `tcp_cwnd_validate` (net/ipv4/tcp_output.c): was the window really the limit? */
 export function tcpCwndValidate(tp: TcpSock, limited: boolean): void {
-  if (
-    !after(tp.cwndUsageSeq, tp.sndUna) ||
-    limited ||
-    (tp.isCwndLimited === 0 && tp.packetsOut > tp.maxPacketsOut)
-  ) {
+  if (!after(tp.cwndUsageSeq, tp.sndUna) || limited || (tp.isCwndLimited === 0 && tp.packetsOut > tp.maxPacketsOut)) {
     tp.isCwndLimited = limited ? 1 : 0
     tp.maxPacketsOut = tp.packetsOut
     tp.cwndUsageSeq = tp.sndNxt
@@ -231,4 +234,3 @@ export function tcpInitCongestionControl(tp: TcpSock): void {
   tp.ca.fill(0)
   tp.caOps.init(tp)
 }
-

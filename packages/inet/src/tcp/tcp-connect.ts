@@ -4,11 +4,11 @@ import { skbHeaderRelease, skbQueueTail } from '@netmem/skbuff'
 import {
   AF_INET,
   AF_INET6,
-  type Sock,
-  type SockAddr,
   SOCK_BINDADDR_LOCK,
   SOCK_RCVBUF_LOCK,
   SOCKF_DONE,
+  type Sock,
+  type SockAddr,
   skMemCharge,
   skWmemQueuedAdd,
   sockResetFlag,
@@ -30,8 +30,8 @@ import { TCP_MSS_DEFAULT, tcpInitializeRcvMss } from './tcp-rcvbuf.js'
 import { TCP_HEADER_BYTES, TCPHDR_SYN } from './tcp-skb.js'
 import { ICSK_TIME_RETRANS, type TcpSock, tcpSk } from './tcp-sock.js'
 import { tcpSetState } from './tcp-state-set.js'
-import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpMstampRefresh } from './tcp-time.js'
+import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpFullSpace, tcpSelectInitialWindow } from './tcp-window.js'
 
 /** Models `tcp_v4_connect` and `tcp_v6_connect`. @returns 0 once the SYN is on its way, or a negative errno. */

@@ -2,7 +2,7 @@
  * Received data finds its place: in order into the receive queue, merged with the packet before it where the
  * memory allows, or out of order behind the hole; and refused when the socket or the protocol has no room.
  */
-import { type Cpu } from '@netmem/base'
+import type { Cpu } from '@netmem/base'
 import {
   kfreeSkbPartial,
   kfreeSkbUnchecked,
@@ -16,6 +16,8 @@ import {
   skbTryCoalesce,
 } from '@netmem/skbuff'
 import {
+  SOCKF_DEAD,
+  SOCKF_DONE,
   type Sock,
   skbSetOwnerR,
   skForcedMemSchedule,
@@ -23,8 +25,6 @@ import {
   skRmemSchedule,
   skUnderMemoryPressure,
   sockFlag,
-  SOCKF_DEAD,
-  SOCKF_DONE,
 } from '@netmem/sockmem'
 import { after, before } from './seq.js'
 import { tcpDropReason } from './tcp-challenge.js'
@@ -41,8 +41,8 @@ import {
   ICSK_ACK_NOMEM,
   ICSK_ACK_NOW,
   inetCskScheduleAck,
-  tcpReceiveWindow,
   type TcpSock,
+  tcpReceiveWindow,
   tcpSk,
 } from './tcp-sock.js'
 

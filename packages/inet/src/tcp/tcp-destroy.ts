@@ -4,13 +4,13 @@ import { skbQueueEmpty, skbQueuePurge } from '@netmem/skbuff'
 import {
   SHUTDOWN_MASK,
   SOCKF_DEAD,
-  sockFlag,
   type Sock,
   skErrorReport,
-  skMemReclaimFinal,
   skMemoryAllocated,
+  skMemReclaimFinal,
   skProtMemLimits,
   skSocketsAllocatedDec,
+  sockFlag,
   sockPut,
 } from '@netmem/sockmem'
 import { inetPutPort } from './inet-bind.js'

@@ -4,7 +4,7 @@ import { skbQueueEmpty } from '@netmem/skbuff'
 import type { Sock } from '@netmem/sockmem'
 import { after, before } from './seq.js'
 import { incStats, MIB } from './tcp-mib.js'
-import { TCP_NUM_SACKS, tcpIsSack, type TcpSock, tcpSk } from './tcp-sock.js'
+import { TCP_NUM_SACKS, type TcpSock, tcpIsSack, tcpSk } from './tcp-sock.js'
 import { tcpSackCompressSendAck } from './tcp-timer.js'
 
 /** Models `TCP_SACK_BLOCKS_EXPECTED`: more ranges than this and the ACK does not wait. */

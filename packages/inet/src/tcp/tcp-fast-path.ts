@@ -24,6 +24,6 @@ export const tcpFastPathOn = (tp: TcpSock): void => tcpFastPathOnAt(tp, tp.sndWn
 /** Models `tcp_fast_path_check`: nothing out of order, a window left, room in the buffer. */
 export function tcpFastPathCheck(sk: Sock): void {
   const tp = tcpSk(sk)
-  if (skbQueueEmpty(tp.outOfOrderQueue) && tp.rcvWnd !== 0 && sk.rmemAlloc < sk.rcvbuf && tp.urgData === 0) tcpFastPathOn(tp)
+  if (skbQueueEmpty(tp.outOfOrderQueue) && tp.rcvWnd !== 0 && sk.rmemAlloc < sk.rcvbuf && tp.urgData === 0)
+    tcpFastPathOn(tp)
 }
-

@@ -1,12 +1,12 @@
 /** The peer will send no more. */
 import type { Cpu } from '@netmem/base'
-import { skbDequeue, skbQueueEmpty, kfreeSkb } from '@netmem/skbuff'
+import { kfreeSkb, skbDequeue, skbQueueEmpty } from '@netmem/skbuff'
 import {
   RCV_SHUTDOWN,
-  type Sock,
-  sockFlag,
   SOCKF_DEAD,
   SOCKF_DONE,
+  type Sock,
+  sockFlag,
   TCP_CLOSE_WAIT,
   TCP_CLOSING,
   TCP_ESTABLISHED,
@@ -16,9 +16,9 @@ import {
   TCP_TIME_WAIT,
 } from '@netmem/sockmem'
 import { tcpSackReset } from './tcp-dsack.js'
-import { tcpSendAck } from './tcp-output.js'
 import { tcpTimeWait } from './tcp-minisocks.js'
-import { inetCskScheduleAck, tcpIsSack, type TcpSock, tcpSk } from './tcp-sock.js'
+import { tcpSendAck } from './tcp-output.js'
+import { inetCskScheduleAck, type TcpSock, tcpIsSack, tcpSk } from './tcp-sock.js'
 import { tcpSetState } from './tcp-state-set.js'
 
 /** Models `skb_rbtree_purge` of the out-of-order queue. */

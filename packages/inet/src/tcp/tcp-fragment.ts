@@ -7,15 +7,15 @@ import { type Cpu, ERRNO, type Gfp } from '@netmem/base'
 import {
   allocSkbFclone,
   CHECKSUM_PARTIAL,
+  copyFrag,
   fragLen,
   fragOff,
   kfreeSkbUnchecked,
   nrFrags,
-  copyFrag,
+  type SkBuff,
   setFragLen,
   setFragOff,
   setNrFrags,
-  type SkBuff,
   skbCloned,
   skbEndOffset,
   skbFragUnref,
@@ -57,7 +57,7 @@ import {
   tcpSkbMss,
   tcpSkbPcount,
 } from './tcp-skb.js'
-import { tcpIsSack, type TcpSock, tcpSk, tcpWndEnd } from './tcp-sock.js'
+import { type TcpSock, tcpIsSack, tcpSk, tcpWndEnd } from './tcp-sock.js'
 
 // Bits of cb2 that stay with the first half, or go to the second.
 const SACKED_MASK = 0xff0000

@@ -2,7 +2,7 @@
  * The header of an established connection's segment: which options it carries, how long they are, and the
  * bytes themselves.
  */
-import { setBe32 } from './tcp-skb.js'
+
 import {
   TCPOLEN_SACK_BASE_ALIGNED,
   TCPOLEN_SACK_PERBLOCK,
@@ -10,7 +10,7 @@ import {
   tcpWriteSackHead,
   tcpWriteTimestamp,
 } from './tcp-options.js'
-import { MAX_TCP_OPTION_SPACE } from './tcp-skb.js'
+import { MAX_TCP_OPTION_SPACE, setBe32 } from './tcp-skb.js'
 import type { TcpSock } from './tcp-sock.js'
 
 /** Models the SACK part of `tcp_established_options`: blocks that fit. */

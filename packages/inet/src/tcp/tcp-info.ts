@@ -1,13 +1,6 @@
 /** `TCP_INFO`: a connection's state for the user, by field name. */
 import { type Sock, TCP_LISTEN } from '@netmem/sockmem'
-import {
-  BYTES_ACKED,
-  BYTES_RECEIVED,
-  BYTES_RETRANS,
-  BYTES_SENT,
-  type TcpSock,
-  tcpSk,
-} from './tcp-sock.js'
+import { BYTES_ACKED, BYTES_RECEIVED, BYTES_RETRANS, BYTES_SENT, type TcpSock, tcpSk } from './tcp-sock.js'
 
 /** Fields of `struct tcp_info`; times in µs unless said otherwise. */
 export type TcpInfo = Readonly<Record<string, number>>

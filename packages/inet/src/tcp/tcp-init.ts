@@ -11,9 +11,9 @@ import {
   type Proto,
   protoRegister,
   SOCK_STREAM,
-  type Sock,
   SOCKF_RCU_FREE,
   SOCKF_USE_WRITE_QUEUE,
+  type Sock,
   sharedProtoState,
   skSocketsAllocatedInc,
   skStreamWriteSpace,
@@ -25,14 +25,14 @@ import { TcpIp } from './tcp-af.js'
 import { tcpCaDefault } from './tcp-ca-table.js'
 import { tcpSockDestruct } from './tcp-destroy.js'
 import { TcpEnv } from './tcp-env.js'
+import { MIB } from './tcp-mib.js'
+import { inetTwskKill } from './tcp-minisocks.js'
 import { tcpStreamOps } from './tcp-ops.js'
 import { tcpDoRcv, tcpV4Rcv, tcpV6Rcv } from './tcp-rcv.js'
 import { reqskTimerHandler } from './tcp-request.js'
 import { TcpSock } from './tcp-sock.js'
 import { tcpSysctls } from './tcp-sysctls.js'
 import { tcpSetKeepalive, tcpTimerHandler } from './tcp-timer.js'
-import { inetTwskKill } from './tcp-minisocks.js'
-import { MIB } from './tcp-mib.js'
 import { tcpReleaseCb, tcpTsqHandler, tcpWfree } from './tcp-tsq.js'
 
 /**

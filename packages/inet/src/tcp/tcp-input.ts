@@ -15,9 +15,9 @@ import {
   skbQueueEmpty,
 } from '@netmem/skbuff'
 import {
+  SOCKF_DEAD,
   type Sock,
   sockFlag,
-  SOCKF_DEAD,
   TCP_CLOSE,
   TCP_CLOSE_WAIT,
   TCP_CLOSING,
@@ -26,8 +26,8 @@ import {
   TCP_SYN_SENT,
 } from '@netmem/sockmem'
 import { after, before } from './seq.js'
-import { FLAG_DATA, FLAG_SLOWPATH, FLAG_UPDATE_TS_RECENT } from './tcp-ack-flags.js'
 import { ACK_TOO_OLD, tcpAck, tcpStoreTsRecent } from './tcp-ack.js'
+import { FLAG_DATA, FLAG_SLOWPATH, FLAG_UPDATE_TS_RECENT } from './tcp-ack-flags.js'
 import { tcpDropReason, tcpOowRateLimited, tcpSendChallengeAck, tcpSendDupack } from './tcp-challenge.js'
 import { tcpDataQueue, tcpDataReady, tcpQueueRcv } from './tcp-data-queue.js'
 import { tcpDieWith } from './tcp-destroy.js'
@@ -48,7 +48,6 @@ import {
   thFlags,
   thUrgPtr,
 } from './tcp-skb.js'
-import { tcpCheckSpace } from './tcp-space.js'
 import {
   ICSK_ACK_NOW,
   ICSK_ACK_PUSHED,
@@ -56,13 +55,14 @@ import {
   ICSK_ACK_TIMER,
   inetCskAckScheduled,
   TCP_ACK_DEFERRED,
+  type TcpSock,
   tcpIsSack,
   tcpReceiveWindow,
-  type TcpSock,
   tcpSk,
 } from './tcp-sock.js'
-import { tcpArmHrtimer, tcpArmTimer } from './tcp-timer-arm.js'
+import { tcpCheckSpace } from './tcp-space.js'
 import { tcpMstampRefresh, usecsToJiffies } from './tcp-time.js'
+import { tcpArmHrtimer, tcpArmTimer } from './tcp-timer-arm.js'
 import { tcpSelectWindowUnchecked } from './tcp-window.js'
 import { tcpPushPendingFrames } from './tcp-xmit.js'
 
@@ -176,7 +176,11 @@ function tcpFastParseOptions(tp: TcpSock, skb: SkBuff): boolean {
     tp.rx.sawTstamp = false
     return false
   }
-  if (tp.rx.tstampOk !== 0 && bytes === TCP_HEADER_BYTES + TCPOLEN_TSTAMP_ALIGNED && tcpParseAlignedTimestamp(u8, th, tp.rx)) {
+  if (
+    tp.rx.tstampOk !== 0 &&
+    bytes === TCP_HEADER_BYTES + TCPOLEN_TSTAMP_ALIGNED &&
+    tcpParseAlignedTimestamp(u8, th, tp.rx)
+  ) {
     if (tp.rx.rcvTsecr !== 0) tp.rx.rcvTsecr = (tp.rx.rcvTsecr - tp.tsoffset) | 0
     return true
   }
@@ -206,7 +210,13 @@ export function tcpValidateIncoming(cpu: Cpu, sk: Sock, skb: SkBuff, synInerr: b
   const flags = thFlags(skb.env.u8, (skb.head + skb.transportHeader) >>> 0)
   const rst = (flags & TCPHDR_RST) !== 0
   const syn = (flags & TCPHDR_SYN) !== 0
-  if (tcpFastParseOptions(tp, skb) && tp.rx.sawTstamp && !tcpPawsCheck(tp, 1) && !disorderedAck(tp, skb, flags) && !rst) {
+  if (
+    tcpFastParseOptions(tp, skb) &&
+    tp.rx.sawTstamp &&
+    !tcpPawsCheck(tp, 1) &&
+    !disorderedAck(tp, skb, flags) &&
+    !rst
+  ) {
     if (syn) return synChallenge(cpu, sk, skb, synInerr)
     incStats(sk, MIB.PAWSEstab)
     if (!tcpOowRateLimited(sk, skb, MIB.TCPACKSkippedPAWS)) tcpSendDupack(cpu, sk, skb)
@@ -255,7 +265,8 @@ function disorderedAck(tp: TcpSock, skb: SkBuff, flags: number): boolean {
 
 function highestSackEnd(tp: TcpSock): number {
   let max = tp.rx.numSacks > 0 ? tp.selectiveAcks[1]! : tp.rcvNxt
-  for (let i = 1; i < tp.rx.numSacks; i++) if (after(tp.selectiveAcks[2 * i + 1]!, max)) max = tp.selectiveAcks[2 * i + 1]!
+  for (let i = 1; i < tp.rx.numSacks; i++)
+    if (after(tp.selectiveAcks[2 * i + 1]!, max)) max = tp.selectiveAcks[2 * i + 1]!
   return max
 }
 
@@ -414,4 +425,3 @@ function fastPath(cpu: Cpu, sk: Sock, tp: TcpSock, skb: SkBuff, th: number, len:
   tcpDataReady(cpu, sk)
   return true
 }
-

@@ -17,10 +17,10 @@ import {
   TCP_CA_LOSS,
   TCP_CA_OPEN,
   TCP_CA_RECOVERY,
+  type TcpSock,
   tcpInCwndReduction,
   tcpIsSack,
   tcpPacketsInFlight,
-  type TcpSock,
   tcpSk,
   tcpWndEnd,
 } from './tcp-sock.js'
@@ -47,7 +47,8 @@ function tcpTimeoutMarkLost(sk: Sock, tp: TcpSock): void {
   } else if (!tcpIsSack(tp)) tcpResetRenoSack(tp)
   for (let skb = head; skb !== null; skb = skb.next === 0 ? null : skbs[skb.next]!) {
     if (reneg) skb.cb2 &= ~TCPCB_SACKED_ACKED
-    else if (tcpIsSack(tp) && skb !== head && tp.rackMstamp !== 0 && ((skb.cb4 + tp.rackRttUs - tp.mstamp) | 0) > 0) continue
+    else if (tcpIsSack(tp) && skb !== head && tp.rackMstamp !== 0 && ((skb.cb4 + tp.rackRttUs - tp.mstamp) | 0) > 0)
+      continue
     tcpMarkSkbLost(sk, skb)
   }
 }
@@ -57,7 +58,11 @@ export function tcpEnterLoss(_cpu: Cpu, sk: Sock): void {
   const tp = tcpSk(sk)
   const newRecovery = tp.caState < TCP_CA_RECOVERY
   tcpTimeoutMarkLost(sk, tp)
-  if (tp.caState <= TCP_CA_DISORDER || !after(tp.highSeq, tp.sndUna) || (tp.caState === TCP_CA_LOSS && tp.retransmits === 0)) {
+  if (
+    tp.caState <= TCP_CA_DISORDER ||
+    !after(tp.highSeq, tp.sndUna) ||
+    (tp.caState === TCP_CA_LOSS && tp.retransmits === 0)
+  ) {
     tp.priorSsthresh = Math.max(tp.sndSsthresh, tp.sndCwnd)
     tp.priorCwnd = tp.sndCwnd
     tp.sndSsthresh = tp.caOps.ssthresh(tp)
@@ -83,7 +88,9 @@ export function tcpEnterRecovery(sk: Sock): void {
   tp.priorSsthresh = 0
   tcpInitUndo(tp)
   if (!tcpInCwndReduction(tp)) {
-    tp.priorSsthresh = tcpInCwndReduction(tp) ? tp.sndSsthresh : Math.max(tp.sndSsthresh, (tp.sndCwnd >> 1) + (tp.sndCwnd >> 2))
+    tp.priorSsthresh = tcpInCwndReduction(tp)
+      ? tp.sndSsthresh
+      : Math.max(tp.sndSsthresh, (tp.sndCwnd >> 1) + (tp.sndCwnd >> 2))
     tcpInitCwndReduction(tp)
   }
   tcpSetCaState(tp, TCP_CA_RECOVERY)
@@ -93,10 +100,7 @@ export function tcpEnterRecovery(sk: Sock): void {
 
 /** Models `tcp_packet_delayed`: the ACK echoes a time before the retransmission. */
 const tcpPacketDelayed = (tp: TcpSock): boolean =>
-  tp.retransStamp !== 0 &&
-  tp.rx.sawTstamp &&
-  tp.rx.rcvTsecr !== 0 &&
-  ((tp.rx.rcvTsecr - tp.retransStamp) | 0) < 0
+  tp.retransStamp !== 0 && tp.rx.sawTstamp && tp.rx.rcvTsecr !== 0 && ((tp.rx.rcvTsecr - tp.retransStamp) | 0) < 0
 
 /** Models `tcp_may_undo`. */
 const tcpMayUndo = (tp: TcpSock): boolean => tp.undoMarker !== 0 && (tp.undoRetrans === 0 || tcpPacketDelayed(tp))
@@ -105,7 +109,8 @@ const tcpMayUndo = (tp: TcpSock): boolean => tp.undoMarker !== 0 && (tp.undoRetr
 function tcpUndoCwndReduction(tp: TcpSock, unmarkLoss: boolean): void {
   if (unmarkLoss) {
     const { skbs } = tp.env.skbs
-    for (let skb = skbPeek(tp.rtxQueue); skb !== null; skb = skb.next === 0 ? null : skbs[skb.next]!) skb.cb2 &= ~TCPCB_LOST
+    for (let skb = skbPeek(tp.rtxQueue); skb !== null; skb = skb.next === 0 ? null : skbs[skb.next]!)
+      skb.cb2 &= ~TCPCB_LOST
     tp.lostOut = 0
     tp.retransmitSkbHint = 0
   }
@@ -204,4 +209,3 @@ export function tcpProcessLoss(sk: Sock, flag: number, dupacks: number, alert: A
   }
   alert.rexmit = REXMIT_LOST
 }
-

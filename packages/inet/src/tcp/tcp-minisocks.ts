@@ -9,11 +9,11 @@ import {
   AF_INET6,
   type NetNs,
   SHUTDOWN_MASK,
+  SOCKF_DEAD,
+  SOCKF_KEEPOPEN,
   type Sock,
   skCloneLock,
   sockFlag,
-  SOCKF_DEAD,
-  SOCKF_KEEPOPEN,
   TCP_CLOSE,
   TCP_SYN_RECV,
   TCP_SYN_SENT,
@@ -120,7 +120,6 @@ export function tcpTimeWait(cpu: Cpu, sk: Sock, state: number, timeo: number): v
   }
   tcpDone(cpu, sk)
 }
-
 
 function twSchedule(tw: TimewaitSock, timeo: number): void {
   const { env } = tw
@@ -259,4 +258,3 @@ function copyOptions(from: TcpSock, to: TcpSock): void {
   to.inet.recverr = from.inet.recverr
   to.inet.recverr6 = from.inet.recverr6
 }
-

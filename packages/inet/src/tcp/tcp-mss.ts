@@ -5,9 +5,9 @@
 import type { Sock } from '@netmem/sockmem'
 import { MSG_OOB } from '@netmem/sockmem'
 import { tcpEstablishedOptionsBytes } from './tcp-header.js'
+import { TCP_MSS_DEFAULT } from './tcp-rcvbuf.js'
 import { TCP_HEADER_BYTES } from './tcp-skb.js'
 import { type TcpSock, tcpSk } from './tcp-sock.js'
-import { TCP_MSS_DEFAULT } from './tcp-rcvbuf.js'
 
 /** Models `tcp_bound_to_half_wnd`: a packet never takes more than half of the largest window we saw. */
 export function tcpBoundToHalfWnd(tp: TcpSock, pktsize: number): number {

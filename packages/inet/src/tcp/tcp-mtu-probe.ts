@@ -11,9 +11,9 @@ import {
   fragOff,
   fragPfn,
   nrFrags,
+  type SkBuff,
   setFragLen,
   setNrFrags,
-  type SkBuff,
   skbFragRef,
   skbHeaderRelease,
   skbPeek,
@@ -26,7 +26,7 @@ import { incStats, MIB } from './tcp-mib.js'
 import { tcpCurrentMss, tcpMssToMtu, tcpMtuToMss, tcpSyncMss } from './tcp-mss.js'
 import { tcpTransmitSkb } from './tcp-output.js'
 import { TCPHDR_ACK, TCPHDR_FIN, TCPHDR_PSH, tcpFlags, tcpSetSkbTsoSegs, tcpSkbCanCollapse } from './tcp-skb.js'
-import { TCP_CA_OPEN, tcpPacketsInFlight, type TcpSock, tcpSk, tcpWndEnd } from './tcp-sock.js'
+import { TCP_CA_OPEN, type TcpSock, tcpPacketsInFlight, tcpSk, tcpWndEnd } from './tcp-sock.js'
 import { tcpEatOneSkb, tcpEventNewDataSent } from './tcp-xmit.js'
 
 /** Models `tcp_mtu_probe` (net/ipv4/tcp_output.c). @returns 1 sent, 0 wait for the window, -1 no probe now. */
@@ -94,12 +94,20 @@ function clonePayload(cpu: Cpu, sk: Sock, to: SkBuff, head: SkBuff, size: number
   if (!skWmemSchedule(cpu, sk, to.truesize + size)) return false
   let len = 0
   let count = 0
-  for (let skb: SkBuff | null = head; skb !== null && len < size; skb = skb.next === 0 ? null : skb.env.skbs[skb.next]!) {
+  for (
+    let skb: SkBuff | null = head;
+    skb !== null && len < size;
+    skb = skb.next === 0 ? null : skb.env.skbs[skb.next]!
+  ) {
     for (let i = 0; i < nrFrags(skb) && len < size; i++) {
       const todo = Math.min(fragLen(skb, i), size - len)
       len += todo
       const last = count - 1
-      if (last >= 0 && fragPfn(skb, i) === fragPfn(to, last) && fragOff(skb, i) === fragOff(to, last) + fragLen(to, last)) {
+      if (
+        last >= 0 &&
+        fragPfn(skb, i) === fragPfn(to, last) &&
+        fragOff(skb, i) === fragOff(to, last) + fragLen(to, last)
+      ) {
         setFragLen(to, last, fragLen(to, last) + todo)
         continue
       }

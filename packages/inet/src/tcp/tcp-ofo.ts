@@ -9,8 +9,8 @@ import type { Cpu } from '@netmem/base'
 import {
   gsoSegs,
   kfreeSkbPartial,
-  setGsoSegs,
   type SkBuff,
+  setGsoSegs,
   skbCondense,
   skbPeek,
   skbPeekTail,
@@ -30,7 +30,7 @@ import { tcpFin } from './tcp-fin.js'
 import { incStats, MIB } from './tcp-mib.js'
 import { tcpGrowWindow, tcpMeasureRcvMss, tcpRcvbufGrow } from './tcp-rcvbuf.js'
 import { TCPHDR_FIN, tcpFlags } from './tcp-skb.js'
-import { inetCskScheduleAck, tcpIsSack, type TcpSock, tcpSk } from './tcp-sock.js'
+import { inetCskScheduleAck, type TcpSock, tcpIsSack, tcpSk } from './tcp-sock.js'
 
 /** Models `tcp_ofo_queue` (net/ipv4/tcp_input.c): the hole is filled, what follows becomes readable. */
 export function tcpOfoQueue(cpu: Cpu, sk: Sock): void {
@@ -122,7 +122,8 @@ function ofoInsert(cpu: Cpu, sk: Sock, tp: TcpSock, skb: SkBuff): boolean {
   }
   // The last packet that begins before this one, or with it.
   let prev: SkBuff | null = last
-  if (before(seq, last.cb1)) while (prev !== null && before(seq, prev.cb0)) prev = prev.prev === 0 ? null : skbs[prev.prev]!
+  if (before(seq, last.cb1))
+    while (prev !== null && before(seq, prev.cb0)) prev = prev.prev === 0 ? null : skbs[prev.prev]!
   if (prev !== null && before(seq, prev.cb1)) {
     if (!after(endSeq, prev.cb1)) {
       // Nothing new in it.

@@ -24,13 +24,13 @@ import {
   SIOCINQ,
   SIOCOUTQ,
   SIOCOUTQNSD,
-  type Sock,
-  type SockAddr,
-  type SockOps,
   SOCK_BINDADDR_LOCK,
   SOCK_BINDPORT_LOCK,
   SOCKF_NOSPACE,
   SOCKF_URGINLINE,
+  type Sock,
+  type SockAddr,
+  type SockOps,
   SS_CONNECTED,
   SS_CONNECTING,
   SS_DISCONNECTING,
@@ -93,7 +93,8 @@ export const tcpStreamOps: SockOps = {
 function inetBind(cpu: Cpu, task: Task, sk: Sock, addr: SockAddr): number {
   const tp = tcpSk(sk)
   const { inet } = tp.env.ip
-  if (addr.family !== sk.family) return addr.family === 0 && sk.family === AF_INET ? bindTo(cpu, sk, addr) : -ERRNO.EAFNOSUPPORT
+  if (addr.family !== sk.family)
+    return addr.family === 0 && sk.family === AF_INET ? bindTo(cpu, sk, addr) : -ERRNO.EAFNOSUPPORT
   const v6 = sk.v6
   const any = v6 !== null ? ipv6AddrAny(addr.addr6) : addr.addr === 0
   const known =

@@ -3,7 +3,7 @@
  * header; sizes are multiples of four, padded in front with NOPs so that every option is aligned.
  */
 import type { Memory } from '@netmem/memory'
-import { be16, be32, setBe16, setBe32, TCP_HEADER_BYTES, thBytes, thFlags, TCPHDR_SYN } from './tcp-skb.js'
+import { be16, be32, setBe16, setBe32, TCP_HEADER_BYTES, TCPHDR_SYN, thBytes, thFlags } from './tcp-skb.js'
 
 const TCPOPT_NOP = 1
 const TCPOPT_EOL = 0
@@ -130,7 +130,8 @@ export function tcpParseOptions(
 /** Models `tcp_parse_aligned_timestamp`: the layout that every established peer of our kind sends. */
 export function tcpParseAlignedTimestamp(u8: Uint8Array, th: number, opt: TcpOptionsReceived): boolean {
   const at = th + TCP_HEADER_BYTES
-  if (u8[at] !== TCPOPT_NOP || u8[at + 1] !== TCPOPT_NOP || u8[at + 2] !== TCPOPT_TIMESTAMP || u8[at + 3] !== 10) return false
+  if (u8[at] !== TCPOPT_NOP || u8[at + 1] !== TCPOPT_NOP || u8[at + 2] !== TCPOPT_TIMESTAMP || u8[at + 3] !== 10)
+    return false
   opt.sawTstamp = true
   opt.rcvTsval = be32(u8, at + 4)
   opt.rcvTsecr = be32(u8, at + 8)

@@ -15,12 +15,12 @@ import {
   setGsoType,
   skbClone,
   skbCloned,
+  skbHeaderRelease,
   skbOrphan,
   skbPush,
-  skbResetTransportHeader,
-  skbReserve,
   skbQueueTail,
-  skbHeaderRelease,
+  skbReserve,
+  skbResetTransportHeader,
 } from '@netmem/skbuff'
 import { type Sock, skForcedMemSchedule, skMemCharge, skWmemQueuedAdd, TCP_CLOSE } from '@netmem/sockmem'
 import { after, before } from './seq.js'
@@ -48,13 +48,13 @@ import {
   BYTES_SENT,
   inetCskAckScheduled,
   inetCskScheduleAck,
-  tcpPacketsInFlight,
   type TcpSock,
+  tcpPacketsInFlight,
   tcpSk,
   tcpWndEnd,
 } from './tcp-sock.js'
-import { tcpClearDackTimer, tcpResetDackTimer, tcpStopTimer } from './tcp-timer-arm.js'
 import { tcpJiffies, tcpMstampRefresh, tcpSpendPacket } from './tcp-time.js'
+import { tcpClearDackTimer, tcpResetDackTimer, tcpStopTimer } from './tcp-timer-arm.js'
 import { tcpSelectWindow } from './tcp-window.js'
 
 /** Models the truesize that `skb_set_tcp_pure_ack` gives: pure ACKs hardly count against small queues. */
@@ -63,7 +63,8 @@ const PURE_ACK_TRUESIZE = 2
 /** Models `tcp_acceptable_seq`: a sequence number that the peer will not throw away. */
 export function tcpAcceptableSeq(tp: TcpSock): number {
   const end = tcpWndEnd(tp)
-  if (!before(end, tp.sndNxt) || (tp.rx.wscaleOk !== 0 && ((tp.sndNxt - end) | 0) < 1 << tp.rx.rcvWscale)) return tp.sndNxt
+  if (!before(end, tp.sndNxt) || (tp.rx.wscaleOk !== 0 && ((tp.sndNxt - end) | 0) < 1 << tp.rx.rcvWscale))
+    return tp.sndNxt
   return end
 }
 
@@ -151,7 +152,16 @@ function tcpBuildHeader(sk: Sock, tp: TcpSock, skb: SkBuff, headerBytes: number)
     const ts = tcpUsesTimestamps(tp, flags)
     const sack = tcpOffersSack(tp, flags)
     const wscale = tcpOffersWscale(tp, flags) ? tp.rx.rcvWscale : -1
-    tcpWriteSynOptions(u8, th, tp.env.ip.advertiseMss(sk), sack, ts, (tp.tsStamp + tp.tsoffset) | 0, tp.rx.tsRecent, wscale)
+    tcpWriteSynOptions(
+      u8,
+      th,
+      tp.env.ip.advertiseMss(sk),
+      sack,
+      ts,
+      (tp.tsStamp + tp.tsoffset) | 0,
+      tp.rx.tsRecent,
+      wscale,
+    )
   } else {
     setBe16(u8, th + 14, tcpSelectWindow(sk))
     tcpWriteEstablishedOptions(tp, u8, th + TCP_HEADER_BYTES, (tp.tsStamp + tp.tsoffset) | 0)
@@ -267,4 +277,3 @@ export function tcpSendActiveReset(cpu: Cpu, sk: Sock, gfp: Gfp): void {
   tcpMstampRefresh(tp)
   if (tcpTransmitSkb(cpu, sk, skb, false, gfp) !== 0) incStats(sk, MIB.TCPAbortFailed)
 }
-

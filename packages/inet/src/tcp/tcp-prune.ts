@@ -6,8 +6,8 @@ import type { Cpu, Gfp } from '@netmem/base'
 import {
   allocSkb,
   kfreeSkbUnchecked,
-  type SkbQueue,
   type SkBuff,
+  type SkbQueue,
   skbCopyBits,
   skbMaxOrder,
   skbPeek,
@@ -184,4 +184,3 @@ export function tcpPruneQueue(cpu: Cpu, sk: Sock, incoming: SkBuff): boolean {
   tp.predFlags = 0
   return false
 }
-

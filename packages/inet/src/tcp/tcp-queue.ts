@@ -2,9 +2,9 @@
 import type { Cpu } from '@netmem/base'
 import {
   kfreeSkbUnchecked,
+  SKBFL_PURE_ZEROCOPY,
   type SkBuff,
   shinfoFlags,
-  SKBFL_PURE_ZEROCOPY,
   skbDequeue,
   skbEndOffset,
   skbTruesize,
@@ -52,5 +52,6 @@ export function tcpWriteQueuePurge(cpu: Cpu, sk: Sock): void {
 /** Models `tcp_rtx_queue_purge`. */
 function tcpRtxQueuePurge(cpu: Cpu, sk: Sock): void {
   const queue = tcpSk(sk).rtxQueue
-  for (let skb = skbDequeue(queue); skb !== null; skb = skbDequeue(queue)) tcpWmemFreeSkb(cpu, sk, skb, 'tcp_write_queue_purge')
+  for (let skb = skbDequeue(queue); skb !== null; skb = skbDequeue(queue))
+    tcpWmemFreeSkb(cpu, sk, skb, 'tcp_write_queue_purge')
 }

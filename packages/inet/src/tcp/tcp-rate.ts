@@ -5,7 +5,7 @@
 import type { SkBuff } from '@netmem/skbuff'
 import { before } from './seq.js'
 import { TCPCB_APP_LIMITED, TCPCB_RETRANS } from './tcp-skb.js'
-import { tcpPacketsInFlight, type TcpSock } from './tcp-sock.js'
+import { type TcpSock, tcpPacketsInFlight } from './tcp-sock.js'
 import { tcpStampUsDelta } from './tcp-time.js'
 
 /** Models `struct rate_sample`; one per machine, valid while an ACK is processed. */

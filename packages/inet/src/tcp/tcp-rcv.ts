@@ -13,10 +13,10 @@ import {
   kfreeSkbPartial,
   PACKET_HOST,
   pskbMayPull,
-  setGsoSegs,
-  setGsoSize,
   type SkBuff,
   type SkbDropReason,
+  setGsoSegs,
+  setGsoSize,
   skbChecksum,
   skbCondense,
   skbPullUnchecked,
@@ -38,15 +38,15 @@ import {
 } from '@netmem/sockmem'
 import { csumTcpudpNofold } from '../ip/ip-header.js'
 import { csumIpv6Nofold, readIpv6Addr } from '../ip6/ipv6-header.js'
-import { before } from './seq.js'
 import type { FlowKey } from './inet-hashtables.js'
-import { flowKeyOfSock, inetTwskKill } from './tcp-minisocks.js'
 import { type RequestSock, reqskPut } from './request-sock.js'
+import { before } from './seq.js'
 import { csumFold } from './tcp-af.js'
 import { tcpDropReason } from './tcp-challenge.js'
 import type { TcpEnv } from './tcp-env.js'
 import { tcpRcvEstablished } from './tcp-input.js'
 import { incStats, MIB } from './tcp-mib.js'
+import { flowKeyOfSock, inetTwskKill } from './tcp-minisocks.js'
 import { tcpSendReset } from './tcp-reply.js'
 import { tcpCheckReq } from './tcp-request.js'
 import {
@@ -238,7 +238,10 @@ function backlogCoalesce(cpu: Cpu, sk: Sock, tail: SkBuff, skb: SkBuff): boolean
     return false
   for (let i = TCP_HEADER_BYTES; i < bytes; i += 4) if (be32(u8, th + i) !== be32(u8, thTail + i)) return false
   skbPullUnchecked(skb, bytes)
-  const size = Math.max(gsoSize(skb) !== 0 ? gsoSize(skb) : skb.len, gsoSize(tail) !== 0 ? gsoSize(tail) : tail.len - bytes)
+  const size = Math.max(
+    gsoSize(skb) !== 0 ? gsoSize(skb) : skb.len,
+    gsoSize(tail) !== 0 ? gsoSize(tail) : tail.len - bytes,
+  )
   const segs = Math.max(1, gsoSegs(skb)) + Math.max(1, gsoSegs(tail))
   const { coalesced } = tcpSk(sk).env
   coalesced.fragstolen = false

@@ -2,25 +2,17 @@
  * Autotuning: the receive buffer grows with what the application reads per round trip, the window threshold
  * with segments that waste little memory, and the send buffer with the congestion window.
  */
-import { gsoSize, skbEndOffset, skbHeadlen, skbPeekTail, skbTruesize, type SkBuff } from '@netmem/skbuff'
+import { gsoSize, type SkBuff, skbEndOffset, skbHeadlen, skbPeekTail, skbTruesize } from '@netmem/skbuff'
 import {
-  skMemoryAllocated,
-  skProtMemLimits,
-  skUnderMemoryPressure,
   SOCK_RCVBUF_LOCK,
   SOCK_SNDBUF_LOCK,
   type Sock,
+  skMemoryAllocated,
+  skProtMemLimits,
+  skUnderMemoryPressure,
 } from '@netmem/sockmem'
 import { before, seqDistance } from './seq.js'
-import {
-  tcpFlags,
-  TCPHDR_FIN,
-  TCPHDR_PSH,
-  TCPHDR_SYN,
-  TCPHDR_URG,
-  TCP_HEADER_BYTES,
-  thFlags,
-} from './tcp-skb.js'
+import { TCP_HEADER_BYTES, TCPHDR_FIN, TCPHDR_PSH, TCPHDR_SYN, TCPHDR_URG, tcpFlags, thFlags } from './tcp-skb.js'
 import { ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, inetCskScheduleAck, type TcpSock, tcpSk } from './tcp-sock.js'
 import { tcpJiffies, tcpMstampRefresh, tcpStampUsDelta, tcpTimeStamp } from './tcp-time.js'
 import {
@@ -31,7 +23,6 @@ import {
   tcpSpaceFromWin,
   tcpWinFromSpace,
 } from './tcp-window.js'
-
 
 export const TCP_MSS_DEFAULT = 536
 export const TCP_MIN_MSS = 88

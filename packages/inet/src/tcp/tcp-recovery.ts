@@ -7,12 +7,7 @@ import type { Cpu, Gfp } from '@netmem/base'
 import { type SkBuff, skbPeek } from '@netmem/skbuff'
 import type { Sock } from '@netmem/sockmem'
 import { after, before } from './seq.js'
-import {
-  FLAG_LOST_RETRANS,
-  FLAG_SACK_RENEGING,
-  FLAG_SET_XMIT_TIMER,
-  FLAG_SND_UNA_ADVANCED,
-} from './tcp-ack-flags.js'
+import { FLAG_LOST_RETRANS, FLAG_SACK_RENEGING, FLAG_SET_XMIT_TIMER, FLAG_SND_UNA_ADVANCED } from './tcp-ack-flags.js'
 import { tcpCwndReduction, tcpEndCwndReduction, tcpSetCaState } from './tcp-cong.js'
 import { tcpFragmentRtx } from './tcp-fragment.js'
 import { tcpEnterRecovery, tcpProcessLoss, tcpTryUndoDsack, tcpTryUndoPartial, tcpTryUndoRecovery } from './tcp-loss.js'
@@ -30,15 +25,15 @@ import {
   TCP_CA_LOSS,
   TCP_CA_OPEN,
   TCP_CA_RECOVERY,
+  type TcpSock,
   tcpIsSack,
   tcpLeftOut,
   tcpPacketsInFlight,
-  type TcpSock,
   tcpSk,
 } from './tcp-sock.js'
-import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { jiffiesToUsecs, tcpStampUsDelta, usecsToJiffies } from './tcp-time.js'
 import { tcpRearmRto } from './tcp-timer.js'
+import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 
 /** In and out of `tcpFastretransAlert`: the ACK's flags, and what is to be sent. One per machine. */
 export class Alert {
@@ -271,4 +266,3 @@ export function tcpFastretransAlert(cpu: Cpu, sk: Sock, dupacks: number, alert: 
   }
   alert.rexmit = REXMIT_LOST
 }
-

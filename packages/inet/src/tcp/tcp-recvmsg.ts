@@ -12,9 +12,9 @@ import {
   MSG_WAITALL,
   type Msg,
   RCV_SHUTDOWN,
-  type Sock,
   SOCKF_DONE,
   SOCKF_URGINLINE,
+  type Sock,
   skFlushBacklog,
   sockError,
   sockFlag,
@@ -36,8 +36,8 @@ import {
   ICSK_ACK_PUSHED,
   ICSK_ACK_PUSHED2,
   inetCskAckScheduled,
-  tcpReceiveWindow,
   type TcpSock,
+  tcpReceiveWindow,
   tcpSk,
 } from './tcp-sock.js'
 import { tcpMstampRefresh } from './tcp-time.js'

@@ -1,11 +1,19 @@
 /** Segments that no socket sends: the reset for a stray segment, and the ACK of a time-wait sock. */
 import type { Cpu, Gfp } from '@netmem/base'
-import { allocSkb, setGsoSegs, setGsoSize, type SkBuff, skbPush, skbReserve, skbResetTransportHeader } from '@netmem/skbuff'
+import {
+  allocSkb,
+  type SkBuff,
+  setGsoSegs,
+  setGsoSize,
+  skbPush,
+  skbReserve,
+  skbResetTransportHeader,
+} from '@netmem/skbuff'
 import { AF_INET6, type NetNs } from '@netmem/sockmem'
 import type { FlowKey } from './inet-hashtables.js'
 import type { TcpEnv } from './tcp-env.js'
 import { MIB } from './tcp-mib.js'
-import { tcpWriteTimestamp, TCPOLEN_TSTAMP_ALIGNED } from './tcp-options.js'
+import { TCPOLEN_TSTAMP_ALIGNED, tcpWriteTimestamp } from './tcp-options.js'
 import {
   setBe16,
   setBe32,
@@ -19,6 +27,10 @@ import {
   thFlags,
   thSeq,
 } from './tcp-skb.js'
+
+const IPV4_HEADER_BYTES = 20
+/** Models `LL_RESERVED_SPACE` of Ethernet-like devices. */
+const LINK_ROOM = 16
 
 /**
  * Models `ip_send_unicast_reply` and `tcp_v6_send_response`: a segment of headers only, sent to where `key` came from.
@@ -40,10 +52,12 @@ export function tcpSendReply(
 ): void {
   const dst = env.ip.routeTo(net, key.family, key.raddr, key.raddr6, 0)
   if (dst === null) return
-  const skb = allocSkb(env.skbs, cpu, env.maxTcpHeader, env.mem.gfp.GFP_ATOMIC as Gfp)
-  if (skb === null) return
-  skbReserve(skb, env.maxTcpHeader)
   const bytes = TCP_HEADER_BYTES + (ts ? TCPOLEN_TSTAMP_ALIGNED : 0)
+  // IPv4 replies are corked datagrams of the kernel's own socket, with just the room that one needs.
+  const room = key.family === AF_INET6 ? env.maxTcpHeader : LINK_ROOM + IPV4_HEADER_BYTES + bytes
+  const skb = allocSkb(env.skbs, cpu, key.family === AF_INET6 ? room : room + 15, env.mem.gfp.GFP_ATOMIC as Gfp)
+  if (skb === null) return
+  skbReserve(skb, room)
   const th = skbPush(skb, bytes) >>> 0
   skbResetTransportHeader(skb)
   const { u8 } = env.mem

@@ -4,8 +4,7 @@
  */
 import type { Cpu } from '@netmem/base'
 import type { SkBuff } from '@netmem/skbuff'
-import { AF_INET6, type Sock, SOCK_RCVBUF_LOCK } from '@netmem/sockmem'
-import { after } from './seq.js'
+import { AF_INET6, SOCK_RCVBUF_LOCK, type Sock } from '@netmem/sockmem'
 import { inetInheritPort } from './inet-bind.js'
 import { inetHash } from './inet-hashtables.js'
 import {
@@ -20,6 +19,7 @@ import {
   reqskUnlink,
   skAcceptqIsFull,
 } from './request-sock.js'
+import { after } from './seq.js'
 import { inetCskDropChild } from './tcp-destroy.js'
 import { incStats, MIB } from './tcp-mib.js'
 import { tcpCreateOpenreqChild } from './tcp-minisocks.js'
@@ -250,4 +250,3 @@ export function reqskTimerHandler(cpu: Cpu, req: RequestSock): void {
   }
   inetCskReqskQueueDrop(cpu, req, 'reqsk_timer_handler')
 }
-

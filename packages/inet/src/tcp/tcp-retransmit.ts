@@ -27,17 +27,17 @@ import {
   TCP_CA_LOSS,
   TCP_CA_OPEN,
   TCP_NAGLE_OFF,
+  type TcpSock,
+  TSQ_THROTTLED,
   tcpInCwndReduction,
   tcpIsSack,
   tcpPacketsInFlight,
-  type TcpSock,
   tcpSk,
   tcpWndEnd,
-  TSQ_THROTTLED,
 } from './tcp-sock.js'
-import { tcpResetXmitTimer } from './tcp-timer-arm.js'
-import { tcpRearmRto, tcpRtoDeltaUs } from './tcp-timer.js'
 import { jiffiesToUsecs, usecsToJiffies } from './tcp-time.js'
+import { tcpRearmRto, tcpRtoDeltaUs } from './tcp-timer.js'
+import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpPacingCheck, tcpSendHead, tcpSmallQueueCheck, tcpSndWndTest, tcpTsoSegs, tcpWriteXmit } from './tcp-xmit.js'
 
 /** Models `TCP_TIMEOUT_MIN_US`: two ticks. */

@@ -11,8 +11,8 @@ import type { Sock } from '@netmem/sockmem'
 import { after, before } from './seq.js'
 import { FLAG_DATA_SACKED, FLAG_DSACK_TLP, FLAG_DSACKING_ACK, FLAG_ORIG_SACK_ACKED } from './tcp-ack-flags.js'
 import { tcpFragmentRtx } from './tcp-fragment.js'
+import { addStats, incStats, MIB } from './tcp-mib.js'
 import { TCP_DSACK_SEEN } from './tcp-options.js'
-import { incStats, addStats, MIB } from './tcp-mib.js'
 import { tcpRateSkbDelivered } from './tcp-rate.js'
 import { tcpRackAdvance } from './tcp-recovery.js'
 import {
@@ -25,7 +25,7 @@ import {
   tcpSkbMss,
   tcpSkbPcount,
 } from './tcp-skb.js'
-import { TCP_CA_LOSS, TCP_NUM_SACKS, tcpIsSack, type TcpSock, tcpSk } from './tcp-sock.js'
+import { TCP_CA_LOSS, TCP_NUM_SACKS, type TcpSock, tcpIsSack, tcpSk } from './tcp-sock.js'
 
 /** Models `struct tcp_sacktag_state`; one per machine. */
 export class SacktagState {
@@ -71,7 +71,15 @@ function tcpDsackSeen(tp: TcpSock, start: number, end: number, state: SacktagSta
 }
 
 /** Models `tcp_check_dsack`: does the first block report something received twice? */
-function tcpCheckDsack(sk: Sock, tp: TcpSock, ack: number, sp: Int32Array, count: number, priorUna: number, state: SacktagState): boolean {
+function tcpCheckDsack(
+  sk: Sock,
+  tp: TcpSock,
+  ack: number,
+  sp: Int32Array,
+  count: number,
+  priorUna: number,
+  state: SacktagState,
+): boolean {
   const start = sp[0]!
   const end = sp[1]!
   if (before(start, ack)) incStats(sk, MIB.TCPDSACKRecv)
@@ -160,12 +168,21 @@ function matchSkbToSack(cpu: Cpu, sk: Sock, skb: SkBuff, start: number, end: num
     else if (whole < len) len = whole + mss
   }
   if (len >= skb.len && !inside) return false
-  if (len < skb.len && tcpFragmentRtx(cpu, sk, skb, len, mss, tcpSk(sk).env.mem.gfp.GFP_ATOMIC as Gfp) !== 0) return false
+  if (len < skb.len && tcpFragmentRtx(cpu, sk, skb, len, mss, tcpSk(sk).env.mem.gfp.GFP_ATOMIC as Gfp) !== 0)
+    return false
   return inside
 }
 
 /** Models `tcp_sacktag_walk` over one block. */
-function sacktagWalk(cpu: Cpu, sk: Sock, tp: TcpSock, start: number, end: number, dup: boolean, state: SacktagState): void {
+function sacktagWalk(
+  cpu: Cpu,
+  sk: Sock,
+  tp: TcpSock,
+  start: number,
+  end: number,
+  dup: boolean,
+  state: SacktagState,
+): void {
   const { skbs } = tp.env.skbs
   let skb = skbPeek(tp.rtxQueue)
   while (skb !== null && before(skb.cb0, end)) {

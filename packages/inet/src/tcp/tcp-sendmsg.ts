@@ -8,8 +8,8 @@ import { PageFrag } from '@netmem/page-frag'
 import {
   fragLen,
   nrFrags,
-  setFragLen,
   type SkBuff,
+  setFragLen,
   skbCanCoalesce,
   skbFillPageDesc,
   skbHeaderRelease,
@@ -23,8 +23,8 @@ import {
   MSG_OOB,
   type Msg,
   SEND_SHUTDOWN,
-  type Sock,
   SOCKF_NOSPACE,
+  type Sock,
   skFlushBacklog,
   skForcedMemSchedule,
   skMemCharge,
@@ -33,8 +33,8 @@ import {
   skStreamWaitMemory,
   skWmemQueuedAdd,
   skWmemSchedule,
-  sockPageFragRefill,
   sockError,
+  sockPageFragRefill,
   type Task,
   TCP_CLOSE_WAIT,
   TCP_ESTABLISHED,
@@ -49,15 +49,9 @@ import { tcpCurrentMss, tcpXmitSizeGoal } from './tcp-mss.js'
 import { tcpWmemFreeSkb } from './tcp-queue.js'
 import { tcpRateCheckAppLimited } from './tcp-rate.js'
 import { TCPCB_EOR, TCPHDR_ACK, TCPHDR_PSH } from './tcp-skb.js'
-import { TCP_NAGLE_CORK, TCP_NAGLE_PUSH, TSQ_THROTTLED, type TcpSock, tcpSk } from './tcp-sock.js'
+import { TCP_NAGLE_CORK, TCP_NAGLE_PUSH, type TcpSock, TSQ_THROTTLED, tcpSk } from './tcp-sock.js'
 import { tcpSpendCopy } from './tcp-time.js'
-import {
-  tcpForcedPush,
-  tcpPushOne,
-  tcpPushPendingFramesNow,
-  tcpSendHead,
-  tcpWriteQueueTail,
-} from './tcp-xmit.js'
+import { tcpForcedPush, tcpPushOne, tcpPushPendingFramesNow, tcpSendHead, tcpWriteQueueTail } from './tcp-xmit.js'
 
 /** New packets between two looks at what arrived meanwhile. */
 const PROCESS_BACKLOG_AFTER = 16

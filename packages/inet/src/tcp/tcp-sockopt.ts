@@ -3,9 +3,9 @@ import { type Cpu, ERRNO } from '@netmem/base'
 import {
   AF_INET6,
   type OptVal,
-  type Sock,
   SOCK_RCVBUF_LOCK,
   SOCKF_KEEPOPEN,
+  type Sock,
   sockFlag,
   TCP_CLOSE,
   TCP_CLOSE_WAIT,

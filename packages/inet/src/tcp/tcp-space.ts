@@ -1,20 +1,21 @@
 /** Room in the send buffer: what a stream may queue, and what happens when acknowledgements make room. */
 import type { Cpu } from '@netmem/base'
 import {
+  SOCK_SNDBUF_LOCK,
+  SOCKF_NOSPACE,
   type Sock,
   skMemoryAllocated,
   skProtMemLimits,
   skUnderMemoryPressure,
   skUnusedReservedMem,
-  SOCK_SNDBUF_LOCK,
-  SOCKF_NOSPACE,
 } from '@netmem/sockmem'
 import { tcpSndbufExpand } from './tcp-rcvbuf.js'
-import { tcpPacketsInFlight, type TcpSock, tcpSk } from './tcp-sock.js'
+import { type TcpSock, tcpPacketsInFlight, tcpSk } from './tcp-sock.js'
 import { tcpJiffies } from './tcp-time.js'
 
 /** Models `tcp_notsent_lowat`. Bytes. */
-export const tcpNotsentLowat = (tp: TcpSock): number => (tp.notsentLowat !== 0 ? tp.notsentLowat >>> 0 : tp.ctl.notsentLowat[0]!)
+export const tcpNotsentLowat = (tp: TcpSock): number =>
+  tp.notsentLowat !== 0 ? tp.notsentLowat >>> 0 : tp.ctl.notsentLowat[0]!
 
 /** Models `tcp_stream_memory_free`: too much that was not sent yet; twice as little is asked for before waking. */
 export function tcpStreamMemoryFree(sk: Sock, wake: number): boolean {

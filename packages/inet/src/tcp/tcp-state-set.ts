@@ -1,6 +1,13 @@
 /** Changing a connection's state: counters, tables and the port that goes with it. */
 import type { Cpu } from '@netmem/base'
-import { SOCK_BINDPORT_LOCK, type Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_SYN_RECV } from '@netmem/sockmem'
+import {
+  SOCK_BINDPORT_LOCK,
+  type Sock,
+  TCP_CLOSE,
+  TCP_CLOSE_WAIT,
+  TCP_ESTABLISHED,
+  TCP_SYN_RECV,
+} from '@netmem/sockmem'
 import { inetPutPort } from './inet-bind.js'
 import { inetUnhash } from './inet-hashtables.js'
 import { MIB } from './tcp-mib.js'

@@ -6,10 +6,10 @@ import { consumeSkb, kfreeSkbUnchecked, type SkBuff, type SkbDropReason } from '
 import {
   RCV_SHUTDOWN,
   SEND_SHUTDOWN,
-  type Sock,
-  sockFlag,
   SOCKF_DEAD,
   SOCKF_KEEPOPEN,
+  type Sock,
+  sockFlag,
   TCP_CLOSE,
   TCP_CLOSE_WAIT,
   TCP_CLOSING,
@@ -23,9 +23,10 @@ import {
   TCP_TIME_WAIT,
 } from '@netmem/sockmem'
 import { localBhDisable, localBhEnable } from '@netmem/virtual-nic'
+import type { RequestSock } from './request-sock.js'
 import { after, before, between } from './seq.js'
-import { FLAG_NO_CHALLENGE_ACK, FLAG_SLOWPATH, FLAG_SYN_ACKED, FLAG_UPDATE_TS_RECENT } from './tcp-ack-flags.js'
 import { ACK_TOO_OLD, tcpAck, tcpAckUpdateRtt, tcpStoreTsRecent } from './tcp-ack.js'
+import { FLAG_NO_CHALLENGE_ACK, FLAG_SLOWPATH, FLAG_SYN_ACKED, FLAG_UPDATE_TS_RECENT } from './tcp-ack-flags.js'
 import { tcpDropReason, tcpSendChallengeAck } from './tcp-challenge.js'
 import { tcpInitCongestionControl, tcpUpdatePacingRate } from './tcp-cong.js'
 import { tcpDataQueue } from './tcp-data-queue.js'
@@ -36,25 +37,22 @@ import { tcpDone, tcpFinTime, tcpTimeWait } from './tcp-minisocks.js'
 import { tcpMtupInit, tcpSyncMss } from './tcp-mss.js'
 import { TCPOLEN_TSTAMP_ALIGNED, tcpParseOptions } from './tcp-options.js'
 import { tcpSendAck } from './tcp-output.js'
-import { TCP_INIT_CWND, TCP_MAX_QUICKACKS, tcpEnterQuickackMode, tcpInitBufferSpace, tcpInitializeRcvMss } from './tcp-rcvbuf.js'
-import type { RequestSock } from './request-sock.js'
-import { tcpConnRequest } from './tcp-request.js'
-import { tcpSendSynack } from './tcp-synack.js'
 import {
-  TCP_HEADER_BYTES,
-  TCPHDR_ACK,
-  TCPHDR_FIN,
-  TCPHDR_RST,
-  TCPHDR_SYN,
-  thFlags,
-  thWindow,
-} from './tcp-skb.js'
+  TCP_INIT_CWND,
+  TCP_MAX_QUICKACKS,
+  tcpEnterQuickackMode,
+  tcpInitBufferSpace,
+  tcpInitializeRcvMss,
+} from './tcp-rcvbuf.js'
+import { tcpConnRequest } from './tcp-request.js'
+import { tcpShutdownSend } from './tcp-shutdown.js'
+import { TCP_HEADER_BYTES, TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN, thFlags, thWindow } from './tcp-skb.js'
 import { ICSK_TIME_RETRANS, inetCskScheduleAck, type TcpSock, tcpSk } from './tcp-sock.js'
 import { tcpSetState } from './tcp-state-set.js'
-import { tcpShutdownSend } from './tcp-shutdown.js'
-import { tcpResetDackTimer, tcpResetKeepaliveTimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
+import { tcpSendSynack } from './tcp-synack.js'
 import { tcpJiffies, tcpMstampRefresh, tcpStampUsDelta } from './tcp-time.js'
 import { tcpKeepaliveTimeWhen } from './tcp-timer.js'
+import { tcpResetDackTimer, tcpResetKeepaliveTimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
 
 /** Models `tcp_init_transfer` (net/ipv4/tcp_input.c): the handshake is over. */
 export function tcpInitTransfer(sk: Sock): void {
@@ -139,7 +137,8 @@ function takeTimestamps(tp: TcpSock): void {
 
 function synSentConnected(cpu: Cpu, sk: Sock, tp: TcpSock, skb: SkBuff, th: number): number {
   tp.sndWl1 = skb.cb0
-  if (tp.undoMarker !== 0 && tp.retransStamp !== 0 && tp.rx.sawTstamp && tp.retransStamp === tp.rx.rcvTsecr) tp.undoMarker = 0
+  if (tp.undoMarker !== 0 && tp.retransStamp !== 0 && tp.rx.sawTstamp && tp.retransStamp === tp.rx.rcvTsecr)
+    tp.undoMarker = 0
   tcpAck(cpu, sk, skb, FLAG_SLOWPATH)
   tp.rcvNxt = (skb.cb0 + 1) | 0
   tp.rcvWup = tp.rcvNxt
@@ -191,7 +190,12 @@ function crossedSyn(cpu: Cpu, sk: Sock, tp: TcpSock, skb: SkBuff, th: number): v
  *
  * @param req the request that a child comes from, for its round-trip time.
  */
-export function tcpRcvStateProcess(cpu: Cpu, sk: Sock, skb: SkBuff, req: RequestSock | null = null): SkbDropReason | null {
+export function tcpRcvStateProcess(
+  cpu: Cpu,
+  sk: Sock,
+  skb: SkBuff,
+  req: RequestSock | null = null,
+): SkbDropReason | null {
   const tp = tcpSk(sk)
   const th = (skb.head + skb.transportHeader) >>> 0
   const flags = thFlags(skb.env.u8, th)

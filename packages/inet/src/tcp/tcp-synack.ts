@@ -98,4 +98,3 @@ export function tcpSendSynack(cpu: Cpu, sk: Sock): number {
   }
   return tcpTransmitSkb(cpu, sk, skb, true, gfp)
 }
-

@@ -6,14 +6,14 @@
 import { type Cpu, ERRNO, type Gfp } from '@netmem/base'
 import { skbPeek, skbQueueEmpty } from '@netmem/skbuff'
 import {
+  SOCKF_DEAD,
+  SOCKF_KEEPOPEN,
   type Sock,
   skErrorReport,
   skMemReclaim,
   skUnderMemoryPressure,
   sockFlag,
   sockPut,
-  SOCKF_DEAD,
-  SOCKF_KEEPOPEN,
   TCP_CLOSE,
   TCP_FIN_WAIT2,
   TCP_LISTEN,
@@ -21,10 +21,20 @@ import {
   TCP_SYN_SENT,
 } from '@netmem/sockmem'
 import { after } from './seq.js'
+import { tcpCheckOom, tcpPurgeAndDone } from './tcp-destroy.js'
+import {
+  TCP_TIMER_COMPRESSED_ACK,
+  TCP_TIMER_DELACK,
+  TCP_TIMER_KEEPALIVE,
+  TCP_TIMER_PACING,
+  TCP_TIMER_WRITE,
+  type TcpEnv,
+} from './tcp-env.js'
 import { tcpEnterLoss } from './tcp-loss.js'
-import { TCP_TIMER_COMPRESSED_ACK, TCP_TIMER_DELACK, TCP_TIMER_KEEPALIVE, TCP_TIMER_PACING, TCP_TIMER_WRITE, type TcpEnv } from './tcp-env.js'
 import { addStats, incStats, MIB } from './tcp-mib.js'
-import { tcpSendActiveReset, tcpSendAck } from './tcp-output.js'
+import { tcpDone, tcpFinTime, tcpTimeWait } from './tcp-minisocks.js'
+import { tcpSendAck, tcpSendActiveReset } from './tcp-output.js'
+import { tcpSendProbe0, tcpWriteWakeup } from './tcp-probe.js'
 import { tcpRackReoTimeout } from './tcp-recovery.js'
 import { tcpRetransmitSkb, tcpSendLossProbe } from './tcp-retransmit.js'
 import {
@@ -40,16 +50,13 @@ import {
   TCP_DELACK_TIMER_DEFERRED,
   TCP_TSQ_DEFERRED,
   TCP_WRITE_TIMER_DEFERRED,
-  tcpIsSack,
   type TcpSock,
+  tcpIsSack,
   tcpSk,
 } from './tcp-sock.js'
-import { tcpTsqWrite } from './tcp-tsq.js'
-import { tcpSendProbe0, tcpWriteWakeup } from './tcp-probe.js'
-import { tcpArmTimer, tcpClearXmitTimer, tcpResetKeepaliveTimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpMstampRefresh, usecsToJiffies } from './tcp-time.js'
-import { tcpCheckOom, tcpPurgeAndDone } from './tcp-destroy.js'
-import { tcpDone, tcpFinTime, tcpTimeWait } from './tcp-minisocks.js'
+import { tcpArmTimer, tcpClearXmitTimer, tcpResetKeepaliveTimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
+import { tcpTsqWrite } from './tcp-tsq.js'
 
 // Arithmetic of the retransmission timeout.
 
@@ -398,4 +405,3 @@ export function tcpSetKeepalive(_cpu: Cpu, sk: Sock, on: boolean): void {
   const tp = tcpSk(sk)
   if (on && !sockFlag(sk, SOCKF_KEEPOPEN)) tcpResetKeepaliveTimer(tp, tcpKeepaliveTimeWhen(tp))
 }
-

@@ -2,8 +2,8 @@
 import type { Cpu } from '@netmem/base'
 import type { SkBuff } from '@netmem/skbuff'
 import { TCP_FIN_WAIT2, TCP_TIME_WAIT } from '@netmem/sockmem'
-import { after, before } from './seq.js'
 import type { FlowKey } from './inet-hashtables.js'
+import { after, before } from './seq.js'
 import { MIB } from './tcp-mib.js'
 import { inetTwskKill, inetTwskReschedule, type TimewaitSock } from './tcp-minisocks.js'
 import { tcpParseOptions } from './tcp-options.js'
@@ -65,7 +65,10 @@ function finWait2(
   const { env } = tw
   const fin = (thFlags(env.mem.u8, (skb.head + skb.transportHeader) >>> 0) & TCPHDR_FIN) !== 0
   const end = (tw.rcvNxt + tw.rcvWnd) | 0
-  const inWindow = skb.cb0 === tw.rcvNxt || (after(skb.cb1, tw.rcvNxt) && before(skb.cb0, end)) || (skb.cb0 === end && skb.cb0 === skb.cb1)
+  const inWindow =
+    skb.cb0 === tw.rcvNxt ||
+    (after(skb.cb1, tw.rcvNxt) && before(skb.cb0, end)) ||
+    (skb.cb0 === end && skb.cb0 === skb.cb1)
   if (paws || !inWindow) return oowRateLimited(tw, MIB.TCPACKSkippedFinWait2) ? TCP_TW_SUCCESS : TCP_TW_ACK
   if (rst || (syn && !before(skb.cb0, tw.rcvNxt))) {
     inetTwskKill(cpu, tw, MIB.TWKilled)
@@ -105,5 +108,17 @@ export function tcpTimewaitAck(cpu: Cpu, tw: TimewaitSock, key: FlowKey): void {
   const { env } = tw
   const stamped = tw.tsRecentStamp !== 0
   const now = (Math.floor(Math.max(env.softNs, env.clock.nowNs) / 1e6) + 1000 + tw.tsOff) | 0
-  tcpSendReply(cpu, env, tw.net, key, tw.sndNxt, tw.rcvNxt, TCPHDR_ACK, tw.rcvWnd >> tw.rcvWscale, stamped, now, tw.tsRecent)
+  tcpSendReply(
+    cpu,
+    env,
+    tw.net,
+    key,
+    tw.sndNxt,
+    tw.rcvNxt,
+    TCPHDR_ACK,
+    tw.rcvWnd >> tw.rcvWscale,
+    stamped,
+    now,
+    tw.tsRecent,
+  )
 }

@@ -18,14 +18,14 @@ import { tcpCurrentMss } from './tcp-mss.js'
 import { tcpSendAck } from './tcp-output.js'
 import { tcpXmitRetransmitQueue } from './tcp-retransmit.js'
 import {
+  inetCskAckScheduled,
   TCP_ACK_DEFERRED,
   TCP_DELACK_TIMER_DEFERRED,
   TCP_TSQ_DEFERRED,
   TCP_WRITE_TIMER_DEFERRED,
-  inetCskAckScheduled,
-  tcpSk,
   TSQ_QUEUED,
   TSQ_THROTTLED,
+  tcpSk,
 } from './tcp-sock.js'
 import { tcpMstampRefresh } from './tcp-time.js'
 import { tcpDelackTimerHandler, tcpWriteTimerHandler } from './tcp-timer.js'

@@ -24,32 +24,31 @@ import { tcpMtuProbe } from './tcp-mtu-probe.js'
 import { tcpTransmitSkb } from './tcp-output.js'
 import { tcpWmemFreeSkb } from './tcp-queue.js'
 import { tcpScheduleLossProbe } from './tcp-retransmit.js'
-import { TCPHDR_FIN, TCPCB_EOR, tcpFlags, tcpSetSkbTsoSegs, tcpSkbCanCollapse, tcpSkbPcount } from './tcp-skb.js'
+import { TCPCB_EOR, TCPHDR_FIN, tcpFlags, tcpSetSkbTsoSegs, tcpSkbCanCollapse, tcpSkbPcount } from './tcp-skb.js'
 import {
   ICSK_TIME_LOSS_PROBE,
   ICSK_TIME_PROBE0,
   TCP_CA_RECOVERY,
   TCP_NAGLE_CORK,
   TCP_NAGLE_PUSH,
+  type TcpSock,
+  TSQ_THROTTLED,
   tcpInCwndReduction,
   tcpPacketsInFlight,
-  TSQ_THROTTLED,
-  type TcpSock,
   tcpSk,
   tcpWndEnd,
 } from './tcp-sock.js'
 import { tcpCheckSpace } from './tcp-space.js'
-import { tcpArmHrtimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpClockAtLimit, tcpMstampRefresh, tcpStampUsDelta } from './tcp-time.js'
 import { tcpProbe0Base, tcpRearmRto } from './tcp-timer.js'
+import { tcpArmHrtimer, tcpResetXmitTimer } from './tcp-timer-arm.js'
 
 /** Models `tcp_send_head`. */
 export const tcpSendHead = (sk: Sock): SkBuff | null => skbPeek(sk.writeQueue)
 
 /** Models `tcp_nagle_check`: is this packet to wait for company? */
 const tcpNagleCheck = (partial: boolean, tp: TcpSock, nonagle: number): boolean =>
-  partial &&
-  ((nonagle & TCP_NAGLE_CORK) !== 0 || (nonagle === 0 && tp.packetsOut !== 0 && tcpMinshallCheck(tp)))
+  partial && ((nonagle & TCP_NAGLE_CORK) !== 0 || (nonagle === 0 && tp.packetsOut !== 0 && tcpMinshallCheck(tp)))
 
 /** Models `tcp_minshall_check`: a small packet of ours is still on its way. */
 const tcpMinshallCheck = (tp: TcpSock): boolean => after(tp.sndSml, tp.sndUna) && !after(tp.sndSml, tp.sndNxt)

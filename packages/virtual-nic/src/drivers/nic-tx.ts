@@ -16,6 +16,8 @@ import {
   kfreeSkb,
   napiConsumeSkb,
   nrFrags,
+  SHINFO_FRAG_WORDS,
+  SHINFO_FRAGS_WORD,
   SKB_VLAN_PRESENT,
   type SkBuff,
   skbHeadlen,
@@ -30,6 +32,7 @@ import {
   netifTxStopQueue,
   netifTxWakeQueue,
 } from '../netdev-queue.js'
+import { SHINFO_NR_FRAGS_BYTE, xdpFrameHardEnd } from '../xdp-frags.js'
 import type { XdpFrame } from '../xdp-frame.js'
 import { xdpReturn } from '../xdp-redirect.js'
 
@@ -137,22 +140,36 @@ function offloadBits(i32: Int32Array, d: number, skb: SkBuff): void {
 
 /** Puts one XDP frame into the ring without ringing the doorbell. @returns false, with nothing taken, when it does not fit. */
 export function nicXmitFrame(cpu: Cpu, ring: TxRing, frame: XdpFrame, site: string): boolean {
-  if (txUnused(ring) < 1 || frame.hasFrags) return false
   const { device, env } = ring.hw
-  const dma = dmaMapPhys(cpu, device, frame.data >>> 0, frame.len, DMA_TO_DEVICE, 0, site)
-  if (dmaMappingError(device, dma) !== 0) return false
-  const at = ring.nextToUse
   const i32 = env.mem.i32
-  const d = ring.q.tx.base + at * DESC_WORDS
-  ring.dma[at] = dma
-  ring.bytes[at] = frame.len
-  ring.skb[at] = TX_XDP_FRAME
-  ring.frames[at] = frame
-  i32[d] = dma | 0
-  i32[d + 1] = Math.floor(dma / 4294967296)
-  i32[d + 2] = frame.len
-  i32[d + 3] = TXD_EOP
-  ring.nextToUse = (at + 1) & (ring.count - 1)
+  const end = xdpFrameHardEnd(frame, env.xdpFrameBytes, env.skbs.sizes.sharedInfoBytes)
+  const frags = frame.hasFrags ? env.mem.u8[end + SHINFO_NR_FRAGS_BYTE]! : 0
+  if (txUnused(ring) < frags + 1) return false
+  const first = ring.nextToUse
+  let at = first
+  for (let i = -1; i < frags; i++) {
+    const w = (end >>> 2) + SHINFO_FRAGS_WORD + i * SHINFO_FRAG_WORDS
+    const bytes = i < 0 ? frame.len : i32[w + 2]!
+    const phys = i < 0 ? frame.data >>> 0 : i32[w]! * env.profile.page_size + i32[w + 3]!
+    const dma = dmaMapPhys(cpu, device, phys, bytes, DMA_TO_DEVICE, 0, site)
+    if (dmaMappingError(device, dma) !== 0) {
+      txUnmapRange(cpu, ring, first, i + 1, site)
+      return false
+    }
+    ring.dma[at] = dma
+    ring.bytes[at] = bytes
+    ring.skb[at] = 0
+    const d = ring.q.tx.base + at * DESC_WORDS
+    i32[d] = dma | 0
+    i32[d + 1] = Math.floor(dma / 4294967296)
+    i32[d + 2] = bytes
+    i32[d + 3] = i + 1 === frags ? TXD_EOP : 0
+    at = (at + 1) & (ring.count - 1)
+  }
+  const last = (at + ring.count - 1) & (ring.count - 1)
+  ring.skb[last] = TX_XDP_FRAME
+  ring.frames[last] = frame
+  ring.nextToUse = at
   return true
 }
 

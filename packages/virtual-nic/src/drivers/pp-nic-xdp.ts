@@ -4,7 +4,9 @@
 import { type Addr, type Cpu, ERRNO, type Pfn } from '@netmem/base'
 import { pagePoolRecycleDirect } from '@netmem/page-pool'
 import { napiBuildSkb, SKB_PP_RECYCLE, type SkBuff, setMetaLen, skbPut } from '@netmem/skbuff'
-import { type NetDevice, RX_DROPPED, TX_DROPPED } from '../net-device.js'
+import { ETH_HLEN } from '../eth.js'
+import { RXD_EOP, RXD_ERROR } from '../hw/nic-hw.js'
+import { type NetDevice, RX_DROPPED, RX_ERRORS, TX_DROPPED } from '../net-device.js'
 import {
   MEM_TYPE_PAGE_POOL,
   XDP_DROP,
@@ -12,40 +14,92 @@ import {
   XDP_REDIRECT,
   XDP_TX,
   type XdpBuff,
+  xdpDataHardEnd,
   xdpHeadLen,
   xdpPrepareBuff,
 } from '../xdp.js'
-import { type XdpFrame, xdpConvertBuffToFrame } from '../xdp-frame.js'
+import { XdpFragsInfo, xdpBuffAddFrag, xdpFragsSave, xdpUpdateSkbSharedInfo } from '../xdp-frags.js'
+import { type XdpFrame, xdpConvertBuffToFrame, xdpReturnBuff } from '../xdp-frame.js'
 import { xdpDoFlush, xdpDoRedirect, xdpReturn } from '../xdp-redirect.js'
 import { nicXmitFrame } from './nic-tx.js'
 import type { PpNic, PpNicQueue } from './pp-nic.js'
 
+/** Points the CPU's view at the frame that is complete up to here. */
+function viewOf(cpu: Cpu, dev: NetDevice, nic: PpNic, queue: PpNicQueue): XdpBuff {
+  const { env } = nic
+  const ring = queue.rx
+  const xdp = env.softnet[cpu.id]!.xdp
+  xdpPrepareBuff(xdp, (ring.xdpPage << 12) as Addr, env.profile.page_size, ring.headroom, ring.xdpLen)
+  xdp.hasFrags = ring.xdpFrags
+  xdp.fragSize = env.profile.page_size
+  xdp.rxDev = dev.id
+  xdp.rxQueueIndex = queue.index
+  xdp.memType = MEM_TYPE_PAGE_POOL
+  xdp.pool = ring.pool
+  return xdp
+}
+
+/** Returns what has arrived of a frame that is not complete. */
+export function ppNicDropPartialXdp(cpu: Cpu, nic: PpNic, queue: PpNicQueue): void {
+  const ring = queue.rx
+  if (ring.xdpPage === 0) return
+  xdpReturnBuff(cpu, viewOf(cpu, queue.napi.dev!, nic, queue), false)
+  ring.xdpPage = 0
+  ring.xdpFrags = false
+}
+
 /**
- * Runs the program on one frame. Takes the page unless it returns null with `pageLeft`.
+ * Takes one buffer of a frame, and runs the program when it is the last.
  *
- * @returns the packet for the stack; null when the verdict was another and the page is accounted for.
+ * @returns the packet for the stack; null when there is more to come, or the verdict was another.
  */
-export function ppNicRunXdp(
+export function ppNicRxXdp(
   cpu: Cpu,
   dev: NetDevice,
   nic: PpNic,
   queue: PpNicQueue,
   pfn: Pfn,
   len: number,
+  status: number,
 ): SkBuff | null {
-  const env = nic.env
   const ring = queue.rx
-  const xdp = env.softnet[cpu.id]!.xdp
-  xdpPrepareBuff(xdp, (pfn << 12) as Addr, env.profile.page_size, ring.headroom, len)
-  xdp.rxDev = dev.id
-  xdp.rxQueueIndex = queue.index
-  xdp.memType = MEM_TYPE_PAGE_POOL
-  xdp.pool = ring.pool
+  const end = (status & RXD_EOP) !== 0
+  const first = ring.xdpPage === 0
+  let bad = ring.partialBad
+  if (!bad) {
+    // Attaching saw to it that longer frames than one buffer only come when they exceed the MTU.
+    bad = (status & RXD_ERROR) !== 0 || (first ? len < ETH_HLEN : false) || (!(end && first) && !nic.prog!.hasFrags)
+    if (!bad && !first) {
+      bad = !xdpBuffAddFrag(viewOf(cpu, dev, nic, queue), pfn, ring.headroom, len, nic.env.profile.page_size)
+      ring.xdpFrags = true
+    }
+    if (bad) dev.stats[RX_ERRORS]!++
+  }
+  if (bad) {
+    pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+    ppNicDropPartialXdp(cpu, nic, queue)
+    ring.partialBad = !end
+    return null
+  }
+  if (first) {
+    ring.xdpPage = pfn
+    ring.xdpLen = len
+    ring.xdpFrags = false
+  }
+  if (!end) return null
+  const xdp = viewOf(cpu, dev, nic, queue)
+  ring.xdpPage = 0
+  return runXdp(cpu, dev, nic, xdp)
+}
+
+/** Runs the program on a whole frame. Takes the frame. @returns the packet for the stack, or null. */
+function runXdp(cpu: Cpu, dev: NetDevice, nic: PpNic, xdp: XdpBuff): SkBuff | null {
+  const { env } = nic
   const act = nic.prog!.run(xdp)
-  if (act === XDP_PASS) return passed(cpu, nic, pfn, xdp, dev)
+  if (act === XDP_PASS) return passed(cpu, dev, nic, xdp)
   if (act === XDP_TX) {
     const frame = xdpConvertBuffToFrame(env.xdpFrames, xdp)
-    if (frame === null) pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+    if (frame === null) xdpReturnBuff(cpu, xdp, true)
     else {
       nic.xdpOut[0] = frame
       if (ppNicXdpXmit(cpu, dev, nic.xdpOut, 1) < 1) xdpReturn(env, cpu, frame, true)
@@ -55,7 +109,7 @@ export function ppNicRunXdp(
   if (act === XDP_REDIRECT) {
     if (xdpDoRedirect(env, cpu, xdp) !== 0) {
       dev.stats[RX_DROPPED]!++
-      pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+      xdpReturnBuff(cpu, xdp, true)
     } else nic.redirected = true
     return null
   }
@@ -64,21 +118,27 @@ export function ppNicRunXdp(
       'bpf_warn_invalid_xdp_action',
       `Illegal XDP return value ${act} on prog ${nic.prog!.name}, expect packet loss!`,
     )
-  pagePoolRecycleDirect(cpu, ring.pool!, pfn)
+  xdpReturnBuff(cpu, xdp, true)
   return null
 }
 
-function passed(cpu: Cpu, nic: PpNic, pfn: Pfn, xdp: XdpBuff, dev: NetDevice): SkBuff | null {
-  const skb = napiBuildSkb(nic.env.skbs, cpu, (pfn << 12) as Addr, nic.env.profile.page_size)
+const fragsInfo = new XdpFragsInfo()
+
+/** Models `xdp_build_skb_from_buff`: the skb's head is the first page, whose shared info names the others. */
+function passed(cpu: Cpu, dev: NetDevice, nic: PpNic, xdp: XdpBuff): SkBuff | null {
+  const { env } = nic
+  xdpFragsSave(fragsInfo, env.mem, xdpDataHardEnd(xdp) >>> 0, xdp.hasFrags)
+  const skb = napiBuildSkb(env.skbs, cpu, xdp.dataHardStart, env.profile.page_size)
   if (skb === null) {
     dev.stats[RX_DROPPED]!++
-    pagePoolRecycleDirect(cpu, xdp.pool!, pfn)
+    xdpReturnBuff(cpu, xdp, true)
     return null
   }
   skb.flags |= SKB_PP_RECYCLE
   skb.data = xdp.data
   skb.tail = xdp.data
   skbPut(skb, xdpHeadLen(xdp))
+  xdpUpdateSkbSharedInfo(skb, fragsInfo)
   const meta = (xdp.data - xdp.dataMeta) | 0
   if (meta > 0) setMetaLen(skb, meta)
   return skb

@@ -89,7 +89,7 @@ import { irqEnter, irqExit } from '../softirq.js'
 import { XDP_PACKET_HEADROOM, type XdpProgram } from '../xdp.js'
 import type { XdpFrame } from '../xdp-frame.js'
 import { auditTxRing, nicCleanTx, nicDropTx, nicStartXmit, TxRing } from './nic-tx.js'
-import { ppNicRunXdp, ppNicXdpFlush, ppNicXdpXmit } from './pp-nic-xdp.js'
+import { ppNicDropPartialXdp, ppNicRxXdp, ppNicXdpFlush, ppNicXdpXmit } from './pp-nic-xdp.js'
 
 /** What an skb on a pool page is born with. */
 const RX_SKB_FLAGS = SKB_HEAD_FRAG | SKB_PP_RECYCLE
@@ -112,6 +112,10 @@ export class PpRxRing {
   partial = 0
   partialBad = false
   fragCount = 0
+  /** With a program there is no skb yet: the first page of such a frame, 0 none, its bytes, and whether more followed. */
+  xdpPage = 0
+  xdpLen = 0
+  xdpFrags = false
   /** Models `alloc_rx_page_failed`: refills that found no page. */
   allocFailed = 0
 
@@ -396,10 +400,12 @@ function rxSlow(
   status: number,
 ): number {
   const ring = queue.rx
-  const i32 = nic.env.mem.i32
-  const hash = i32[d]!
-  const vlan = i32[d + 2]! >>> 16
   const end = (status & RXD_EOP) !== 0
+  if (nic.prog !== null) {
+    const skb = ppNicRxXdp(cpu, dev, nic, queue, pfn, len, status)
+    if (skb !== null) deliver(cpu, dev, nic, queue, skb, d, status)
+    return end ? 1 : 0
+  }
   let skb = ring.partial === 0 ? null : nic.env.skbs.skbs[ring.partial]!
   if (ring.partialBad || (status & RXD_ERROR) !== 0 || (skb === null && len < ETH_HLEN)) {
     if ((status & RXD_ERROR) !== 0 || len < ETH_HLEN) dev.stats[RX_ERRORS]!++
@@ -412,10 +418,7 @@ function rxSlow(
   if (skb !== null) skbAddRxFrag(skb, ring.fragCount++, pfn, ring.headroom, len, nic.env.profile.page_size)
   else {
     ring.fragCount = 0
-    if (nic.prog !== null && end) {
-      skb = ppNicRunXdp(cpu, dev, nic, queue, pfn, len)
-      if (skb === null) return 1
-    } else skb = nic.headerSplit > 0 ? splitHeader(cpu, dev, nic, ring, pfn, len) : wholePage(cpu, nic, ring, pfn, len)
+    skb = nic.headerSplit > 0 ? splitHeader(cpu, dev, nic, ring, pfn, len) : wholePage(cpu, nic, ring, pfn, len)
     if (skb === null) {
       pagePoolRecycleDirect(cpu, ring.pool!, pfn)
       dev.stats[RX_DROPPED]!++
@@ -428,18 +431,32 @@ function rxSlow(
     return 0
   }
   ring.partial = 0
+  deliver(cpu, dev, nic, queue, skb, d, status)
+  return 1
+}
+
+/** What the last descriptor says of a packet, and the packet itself, go to the stack. */
+function deliver(
+  cpu: Cpu,
+  dev: NetDevice,
+  nic: PpNic,
+  queue: PpNicQueue,
+  skb: SkBuff,
+  d: number,
+  status: number,
+): void {
+  const i32 = nic.env.mem.i32
   const bytes = skb.len
   if (nic.queues.length > 1) skb.queueMapping = queue.index + 1
   ethTypeTrans(skb, dev)
-  rxOffloads(skb, hash, status, dev.features & nic.rxFeatures)
+  rxOffloads(skb, i32[d]!, status, dev.features & nic.rxFeatures)
   if ((status & RXD_VLAN) !== 0) {
-    skb.vlanTci = vlan
+    skb.vlanTci = i32[d + 2]! >>> 16
     skb.vlanProto = 0x8100
   }
   dev.stats[RX_PACKETS]!++
   dev.stats[RX_BYTES]! += bytes
   napiGroReceive(cpu, queue.napi, skb)
-  return 1
 }
 
 /** The whole page becomes the skb's head. */
@@ -481,14 +498,24 @@ const ppNicOps: NetDeviceOps = {
   },
   xdpSet: (dev, prog, cpu) => {
     const nic = dev.priv as PpNic
+    if (prog !== null && !prog.hasFrags && dev.mtu > ppNicXdpMaxMtu(nic)) return -ERRNO.ENOTSUP
     const changes = (nic.prog === null) !== (prog === null)
     // Headroom and mapping direction differ: the rings are made anew.
     if (changes && dev.running) ppNicStop(dev, cpu)
     nic.prog = prog
     return changes && dev.running ? ppNicOpen(dev, cpu) : 0
   },
+  changeMtu: (dev, mtu) => {
+    const nic = dev.priv as PpNic
+    return nic.prog !== null && !nic.prog.hasFrags && mtu > ppNicXdpMaxMtu(nic) ? -ERRNO.EINVAL : 0
+  },
   xdpXmit: (cpu: Cpu, dev: NetDevice, frames: XdpFrame[], n: number) => ppNicXdpXmit(cpu, dev, frames, n),
+  xdpXmitSg: true,
 }
+
+/** The longest packet of which a program that knows no fragments sees everything: one buffer, with a VLAN tag. */
+const ppNicXdpMaxMtu = ({ env }: PpNic): number =>
+  env.profile.page_size - XDP_PACKET_HEADROOM - env.skbs.sizes.sharedInfoBytes - ETH_HLEN - 4
 
 function ppNicOpen(dev: NetDevice, cpu: Cpu): number {
   const nic = dev.priv as PpNic
@@ -566,6 +593,8 @@ function ppNicStop(dev: NetDevice, cpu: Cpu): void {
     const ring = queue.rx
     if (ring.partial !== 0) kfreeSkb(cpu, nic.env.skbs.skbs[ring.partial]!, 'NOT_SPECIFIED', 'pp_nic_stop')
     ring.partial = 0
+    ring.partialBad = false
+    ppNicDropPartialXdp(cpu, nic, queue)
     for (let i = 0; i < ring.count; i++) {
       if (ring.pages[i] !== 0) pagePoolPutFullPage(cpu, ring.pool!, ring.pages[i] as Pfn, false)
       ring.pages[i] = 0
