@@ -7,6 +7,7 @@ import { userAddr, userWrite } from '@netmem/memory'
 import {
   AllocSkbError,
   allocSkbWithFrags,
+  kfreeSkb,
   type SkBuff,
   skbPut,
   skbReserve,
@@ -14,7 +15,7 @@ import {
   skbResetNetworkHeader,
   skbStoreBits,
 } from '@netmem/skbuff'
-import { devQueueXmit, IFF_UP, type NetDevice } from '@netmem/virtual-nic'
+import { devQueueXmit, ETH_P_8021Q, IFF_UP, type NetDevice } from '@netmem/virtual-nic'
 import type { Process } from './process.js'
 
 const VLAN_HLEN = 4
@@ -58,6 +59,11 @@ export function packetInject(process: Process, dev: NetDevice, frame: Uint8Array
   skb.len += skb.dataLen
   headers(skb, dev, frame)
   fill(process, skb, frame)
+  // The four bytes above the MTU were for a VLAN tag; only now is the frame there to be looked at.
+  if (len > dev.mtu + dev.hardHeaderLen && skb.protocol !== ETH_P_8021Q) {
+    kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'packet_sendmsg')
+    return -ERRNO.EMSGSIZE
+  }
   const rc = devQueueXmit(kernel.devs, cpu, skb)
   if (rc > 0) return -ERRNO.ENOBUFS
   return rc < 0 ? rc : len
