@@ -9,16 +9,16 @@ import { playTrace } from './player/play-trace.js'
 import { assertQuiescent, auditKernel, trackSteps } from './testing.js'
 
 const folder = fileURLToPath(new URL('./fixtures/traces/', import.meta.url))
-// Audits walk all of memory: after each of a few steps, then after every n-th.
-const AUDITS_PER_TRACE = 12
+// An audit walks the whole machine: after each step of an ordinary trace, after every n-th of a long one.
+const AUDITS_PER_TRACE = 40
 
 for (const kernelName of readdirSync(folder))
   describe(`${kernelName} answers`, () => {
     for (const file of readdirSync(`${folder}${kernelName}`)) {
       const trace = JSON.parse(readFileSync(`${folder}${kernelName}/${file}`, 'utf8'))
       it(`${trace.name}: ${trace.about}`, () => {
-        const stride = Math.ceil(trace.steps.length / AUDITS_PER_TRACE)
         let setStep: (step: number) => void = () => {}
+        const stride = Math.ceil(trace.steps.length / AUDITS_PER_TRACE)
         const report = playTrace(trace, {
           beforeFirst: (kernel) => {
             setStep = trackSteps(kernel)
