@@ -146,6 +146,8 @@ export { Link, type LinkParams, linkConnect, WIRE_OVERHEAD_BYTES } from './wire/
 export { devicePcap, LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, pcapPort } from './wire/pcap.js'
 // XDP.
 export * from './xdp.js'
+export * from './xdp-adjust.js'
+export { xdpBuffAddFrag, xdpNrFrags } from './xdp-frags.js'
 export { bpfProgTestRunXdp, type XdpTestRunParams } from './xdp-test-run.js'
 // Transmit.
 export { devDirectXmit, devQueueXmit, netdevCorePickTx } from './xmit.js'

@@ -107,6 +107,8 @@ export interface NetDeviceOps {
   xdpSet?(dev: NetDevice, prog: XdpProgram | null, cpu: Cpu): number
   /** Models `ndo_xdp_xmit`. @returns how many of the first `n` frames were taken, or -errno for none. */
   xdpXmit?(cpu: Cpu, dev: NetDevice, frames: XdpFrame[], n: number, flush: boolean): number
+  /** Models `NETDEV_XDP_ACT_NDO_XMIT_SG`: `xdpXmit` takes frames of several buffers too. */
+  readonly xdpXmitSg?: boolean
   /** Models `ndo_xsk_wakeup`. */
   xskWakeup?(dev: NetDevice, queue: number, cpu: Cpu): number
 }

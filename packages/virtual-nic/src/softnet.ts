@@ -69,7 +69,7 @@ export class SoftnetData {
   ) {
     this.inputPktQueue = new SkbQueue(env.skbs)
     this.processQueue = new SkbQueue(env.skbs)
-    this.xdp = new XdpBuff(env.mem, env.skbs.sizes.sharedInfoBytes, env.profile.structs.xdp_frame?.size ?? 40)
+    this.xdp = new XdpBuff(env.mem, env.skbs.sizes.sharedInfoBytes, env.profile.structs.xdp_frame?.size ?? 40, cpu)
   }
 }
 

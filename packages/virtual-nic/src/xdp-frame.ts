@@ -102,7 +102,7 @@ export const xdpGetFrameLen = (
 }
 
 /** Models `__xdp_return`: one page of a frame goes back where it came from. */
-function xdpReturnPage(
+export function xdpReturnPage(
   mem: Memory,
   cpu: Cpu,
   addr: Addr,

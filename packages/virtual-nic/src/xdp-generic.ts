@@ -23,6 +23,7 @@ import { ETH_HLEN, ethTypeTrans } from './eth.js'
 import type { NetDevs } from './net-devs.js'
 import { skbPpCowData } from './skb-pp-cow.js'
 import {
+  MEM_TYPE_PAGE_SHARED,
   SHINFO_XDP_FRAGS_SIZE_WORD,
   XDP_DROP,
   XDP_PACKET_HEADROOM,
@@ -92,6 +93,7 @@ function runGenericXdp(env: NetDevs, skb: SkBuff, xdp: XdpBuff, prog: XdpProgram
   }
   xdp.rxDev = skb.dev
   xdp.rxQueueIndex = skb.queueMapping === 0 ? 0 : skb.queueMapping - 1
+  xdp.memType = MEM_TYPE_PAGE_SHARED
   xdp.pool = null
   const data = xdp.data
   const end = xdp.dataEnd

@@ -9,7 +9,7 @@ import { devHardStartXmit, devXmitComplete } from './hard-start-xmit.js'
 import { TX_DROPPED } from './net-device.js'
 import type { NetDevs } from './net-devs.js'
 import { netifXmitStopped } from './netdev-queue.js'
-import type { XdpBuff } from './xdp.js'
+import { type XdpBuff, xdpGetBuffLen } from './xdp.js'
 import { type XdpFrame, xdpConvertBuffToFrame, xdpReturnBuff, xdpReturnFrame } from './xdp-frame.js'
 import { DEV_MAP_BULK_SIZE, XdpDevBulkQueue } from './xdp-redirect-lists.js'
 import { netdevCorePickTx } from './xmit.js'
@@ -23,6 +23,7 @@ import { netdevCorePickTx } from './xmit.js'
 export function xdpDoRedirect(env: NetDevs, cpu: Cpu, xdp: XdpBuff): number {
   const target = xdp.target
   if (target === null) return -ERRNO.EINVAL
+  if (xdp.hasFrags && !env.profile.features.xdpRedirectFrags) return -ERRNO.ENOTSUP
   const lists = env.softnet[cpu.id]!.xdpFlush
   if (target.xsk !== null) {
     const rc = target.xsk.rcv(cpu, xdp)
@@ -33,7 +34,10 @@ export function xdpDoRedirect(env: NetDevs, cpu: Cpu, xdp: XdpBuff): number {
   }
   const dev = target.dev
   if (dev === null || dev.ops.xdpXmit === undefined) return -ERRNO.ENOTSUP
+  if (xdp.hasFrags && dev.ops.xdpXmitSg !== true) return -ERRNO.ENOTSUP
+  // Models xdp_ok_fwd_dev.
   if (!dev.running) return -ERRNO.ENETDOWN
+  if (xdpGetBuffLen(xdp) > dev.mtu + dev.hardHeaderLen + 4) return -ERRNO.EMSGSIZE
   const frame = xdpConvertBuffToFrame(env.xdpFrames, xdp)
   if (frame === null) return -ERRNO.EOVERFLOW
   let bulk = lists.devs.find((q) => q.dev === dev)

@@ -2,7 +2,7 @@
  * XDP: a program that sees a frame's bytes before there is an skb. Here a program is a typed function over a
  * view of the real bytes; there is no bytecode. What it answers is a verdict, and a redirect also names where to.
  */
-import { type Addr, type Cpu, ERRNO, type Pfn } from '@netmem/base'
+import type { Addr, Cpu, Pfn } from '@netmem/base'
 import type { Memory } from '@netmem/memory'
 import type { PagePool } from '@netmem/page-pool'
 import type { NetDevice } from './net-device.js'
@@ -74,6 +74,8 @@ export class XdpBuff {
   frameSz = 0
   /** Models `XDP_FLAGS_HAS_FRAGS`. */
   hasFrags = false
+  /** Models `rxq->frag_size`: bytes of a further buffer, 0 when the driver does not say. */
+  fragSize = 0
   pfmemalloc = false
   /** Models `rxq`: where the frame came in. */
   rxDev = 0
@@ -90,6 +92,8 @@ export class XdpBuff {
     readonly sharedInfoBytes: number,
     /** Bytes of `struct xdp_frame`, which needs room at the start of the buffer. */
     readonly frameDescBytes: number,
+    /** Whose it is: the CPU that returns what a program cuts off. Only frames of several buffers need it. */
+    readonly cpu: Cpu | null = null,
   ) {}
 }
 
@@ -102,6 +106,7 @@ export function xdpPrepareBuff(xdp: XdpBuff, hardStart: Addr, frameSz: number, h
   xdp.dataMeta = data as Addr
   xdp.dataEnd = (data + len) as Addr
   xdp.hasFrags = false
+  xdp.fragSize = 0
   xdp.pfmemalloc = false
   xdp.target = null
 }
@@ -138,42 +143,6 @@ export function xdpStoreByte(xdp: XdpBuff, offset: number, value: number): boole
 /** @returns two bytes in network order, or -1 out of the linear part. */
 export const xdpLoadHalf = (xdp: XdpBuff, offset: number): number =>
   offset >= 0 && offset + 2 <= xdpHeadLen(xdp) ? xdp.mem.dv.getUint16((xdp.data + offset) >>> 0) : -1
-
-/**
- * Models `bpf_xdp_adjust_head` (net/core/filter.c).
- *
- * @param delta negative to push bytes in front, positive to cut bytes off. @returns 0 or `-EINVAL`.
- */
-export function bpfXdpAdjustHead(xdp: XdpBuff, delta: number): number {
-  const data = (xdp.data + delta) | 0
-  const metaLen = xdp.data - xdp.dataMeta
-  // The frame's own descriptor lives at the start of the buffer, and an Ethernet header must remain.
-  if (data < xdp.dataHardStart + xdp.frameDescBytes + metaLen || data > xdp.dataEnd - 14) return -ERRNO.EINVAL
-  if (metaLen > 0) xdp.mem.u8.copyWithin(data - metaLen, xdp.dataMeta >>> 0, xdp.data >>> 0)
-  xdp.data = data as Addr
-  xdp.dataMeta = (data - metaLen) as Addr
-  return 0
-}
-
-/** Models `bpf_xdp_adjust_tail` for the linear part. @param delta bytes; growth is zeroed. @returns 0 or `-EINVAL`. */
-export function bpfXdpAdjustTail(xdp: XdpBuff, delta: number): number {
-  const end = (xdp.dataEnd + delta) | 0
-  if (end > xdpDataHardEnd(xdp) || end < xdp.data + 14) return -ERRNO.EINVAL
-  if (delta > 0) xdp.mem.u8.fill(0, xdp.dataEnd >>> 0, end >>> 0)
-  xdp.dataEnd = end as Addr
-  return 0
-}
-
-/** Models `bpf_xdp_adjust_meta`. @param delta negative to make room for metadata. @returns 0 or -errno. */
-export function bpfXdpAdjustMeta(xdp: XdpBuff, delta: number): number {
-  const meta = (xdp.dataMeta + delta) | 0
-  const len = xdp.data - meta
-  if (meta < xdp.dataHardStart || meta > xdp.data) return -ERRNO.EINVAL
-  // Metadata travels beside the packet in a byte-wide field and is compared by words.
-  if ((len & 3) !== 0 || len > 252) return -ERRNO.EACCES
-  xdp.dataMeta = meta as Addr
-  return 0
-}
 
 /** Models `bpf_redirect`: to a device. */
 export function bpfRedirect(xdp: XdpBuff, dev: NetDevice): XdpAction {

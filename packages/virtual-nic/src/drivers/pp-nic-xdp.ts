@@ -18,7 +18,7 @@ import {
   xdpHeadLen,
   xdpPrepareBuff,
 } from '../xdp.js'
-import { XdpFragsInfo, xdpBuffAddFrag, xdpFragsSave, xdpUpdateSkbSharedInfo } from '../xdp-frags.js'
+import { xdpBuffAddFrag, xdpFragsSave, xdpUpdateSkbSharedInfo } from '../xdp-frags.js'
 import { type XdpFrame, xdpConvertBuffToFrame, xdpReturnBuff } from '../xdp-frame.js'
 import { xdpDoFlush, xdpDoRedirect, xdpReturn } from '../xdp-redirect.js'
 import { nicXmitFrame } from './nic-tx.js'
@@ -122,11 +122,10 @@ function runXdp(cpu: Cpu, dev: NetDevice, nic: PpNic, xdp: XdpBuff): SkBuff | nu
   return null
 }
 
-const fragsInfo = new XdpFragsInfo()
-
 /** Models `xdp_build_skb_from_buff`: the skb's head is the first page, whose shared info names the others. */
 function passed(cpu: Cpu, dev: NetDevice, nic: PpNic, xdp: XdpBuff): SkBuff | null {
   const { env } = nic
+  const { fragsInfo } = nic
   xdpFragsSave(fragsInfo, env.mem, xdpDataHardEnd(xdp) >>> 0, xdp.hasFrags)
   const skb = napiBuildSkb(env.skbs, cpu, xdp.dataHardStart, env.profile.page_size)
   if (skb === null) {

@@ -87,6 +87,7 @@ import {
 import type { NetDevs } from '../net-devs.js'
 import { irqEnter, irqExit } from '../softirq.js'
 import { XDP_PACKET_HEADROOM, type XdpProgram } from '../xdp.js'
+import { XdpFragsInfo } from '../xdp-frags.js'
 import type { XdpFrame } from '../xdp-frame.js'
 import { auditTxRing, nicCleanTx, nicDropTx, nicStartXmit, TxRing } from './nic-tx.js'
 import { ppNicDropPartialXdp, ppNicRxXdp, ppNicXdpFlush, ppNicXdpXmit } from './pp-nic-xdp.js'
@@ -152,6 +153,7 @@ export class PpNic {
   /** This poll redirected frames, which leave at its end. */
   redirected = false
   readonly xdpOut: XdpFrame[] = []
+  readonly fragsInfo = new XdpFragsInfo()
   retryTimer = 0
   retryHandler = 0
 

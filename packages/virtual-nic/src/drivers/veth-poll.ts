@@ -27,11 +27,13 @@ import type { NetDevs } from '../net-devs.js'
 import { netifTxWakeQueue } from '../netdev-queue.js'
 import { netifReceiveSkb } from '../receive.js'
 import { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, type XdpBuff } from '../xdp.js'
+import { XdpFragsInfo, xdpFragsSave, xdpFrameHardEnd, xdpUpdateSkbSharedInfo } from '../xdp-frags.js'
 import {
   releaseXdpFrame,
   type XdpFrame,
   xdpConvertBuffToFrame,
   xdpConvertFrameToBuff,
+  xdpGetFrameLen,
   xdpReturnBuff,
 } from '../xdp-frame.js'
 import { xdpDoFlush, xdpDoRedirect, xdpReturn } from '../xdp-redirect.js'
@@ -185,7 +187,7 @@ function vethXdpFlush(cpu: Cpu, rq: VethRq): void {
 
 /** Models `veth_xdp_rcv_one`: a frame that came as a frame. Takes it. */
 function receiveFrame(env: NetDevs, cpu: Cpu, rq: VethRq, frame: XdpFrame): void {
-  rq.xdpBytes += frame.len
+  rq.xdpBytes += xdpGetFrameLen(env.mem, frame, env.xdpFrameBytes, env.skbs.sizes.sharedInfoBytes)
   const prog = (rq.dev.priv as VethPriv).prog
   if (prog === null) {
     rq.passed.push(frame)
@@ -200,6 +202,7 @@ function receiveFrame(env: NetDevs, cpu: Cpu, rq: VethRq, frame: XdpFrame): void
     frame.data = xdp.data
     frame.len = (xdp.dataEnd - xdp.data) | 0
     frame.headroom = (xdp.data - xdp.dataHardStart - env.xdpFrameBytes) | 0
+    frame.hasFrags = xdp.hasFrags
     rq.passed.push(frame)
     return
   }
@@ -224,6 +227,7 @@ function receiveFrame(env: NetDevs, cpu: Cpu, rq: VethRq, frame: XdpFrame): void
 function receiveFrames(env: NetDevs, cpu: Cpu, rq: VethRq): void {
   const n = rq.passed.length
   const heads: SkBuff[] = []
+  const frags = new XdpFragsInfo()
   const got = env.profile.features.vethNapiHeads
     ? napiSkbCacheGetBulk(env.skbs, cpu, heads, n)
     : headsFromSlab(env, cpu, heads, n)
@@ -235,9 +239,18 @@ function receiveFrames(env: NetDevs, cpu: Cpu, rq: VethRq): void {
       continue
     }
     const hardStart = (frame.data - frame.headroom - env.xdpFrameBytes) as Addr
+    xdpFragsSave(
+      frags,
+      env.mem,
+      xdpFrameHardEnd(frame, env.xdpFrameBytes, env.skbs.sizes.sharedInfoBytes),
+      frame.hasFrags,
+    )
+    // What a frame remembers of its fragments' cost is not looked at here.
+    frags.truesize = frags.nr * frame.frameSz
     const skb = buildSkbAround(cpu, heads[i]!, hardStart, frame.frameSz)
     skbReserve(skb, frame.headroom + env.xdpFrameBytes)
     skbPut(skb, frame.len)
+    xdpUpdateSkbSharedInfo(skb, frags)
     if (frame.metasize > 0) setMetaLen(skb, frame.metasize)
     if (frame.memType === 2) skb.ppRecycle = true
     ethTypeTrans(skb, rq.dev)

@@ -48,7 +48,7 @@ import {
 import type { NetDevs } from '../net-devs.js'
 import { netifTxStopQueue } from '../netdev-queue.js'
 import { XDP_PACKET_HEADROOM, type XdpProgram } from '../xdp.js'
-import type { XdpFrame } from '../xdp-frame.js'
+import { type XdpFrame, xdpGetFrameLen } from '../xdp-frame.js'
 import { xdpReturn } from '../xdp-redirect.js'
 import { vethPoll, vethXdpFlushRing } from './veth-poll.js'
 import { VETH_RING_SIZE, VethPriv, VethRq } from './veth-queue.js'
@@ -195,7 +195,11 @@ function vethXdpXmit(cpu: Cpu, dev: NetDevice, frames: XdpFrame[], n: number, fl
   let sent = 0
   while (sent < n) {
     const frame = frames[sent]!
-    if (frame.len > maxLen || rq.ring.length - rq.ringHead >= VETH_RING_SIZE) break
+    if (
+      xdpGetFrameLen(rcv.env.mem, frame, rcv.env.xdpFrameBytes, rcv.env.skbs.sizes.sharedInfoBytes) > maxLen ||
+      rq.ring.length - rq.ringHead >= VETH_RING_SIZE
+    )
+      break
     rq.ring.push(frame)
     sent++
   }
@@ -371,6 +375,7 @@ const vethOps: NetDeviceOps = {
   getStats64: vethGetStats64,
   xdpSet: vethXdpSet,
   xdpXmit: vethXdpXmit,
+  xdpXmitSg: true,
 }
 
 /** @throws Error when a ring holds more than it can or something without a NAPI to take it. */
