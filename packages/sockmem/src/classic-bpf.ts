@@ -6,6 +6,8 @@ import { fragAddr, fragLen, fragList, nrFrags, type SkBuff, skbHeadlen } from '@
 
 /** Models `BPF_MAXINSNS`. */
 export const BPF_MAXINSNS = 4096
+/** Models `BPF_MEMWORDS`. */
+const SCRATCH_WORDS = 16
 
 // Instruction classes and fields (include/uapi/linux/bpf_common.h).
 const LD = 0
@@ -45,7 +47,7 @@ export function bpfCheckClassic(insns: Int32Array): boolean {
         if (k >>> 0 >= count - pc - 1) return false
       } else if (pc + insns[pc * 4 + 1] + 1 >= count || pc + insns[pc * 4 + 2] + 1 >= count) return false
     } else if (kind === ST || kind === STX || ((kind === LD || kind === LDX) && (code & 0xe0) === MEM)) {
-      if (k >>> 0 > 15) return false
+      if (k >>> 0 >= SCRATCH_WORDS) return false
     } else if (kind === ALU && (code & SRC_X) === 0) {
       const op = code & 0xf0
       if ((op === DIV || op === MOD) && k === 0) return false
@@ -88,7 +90,7 @@ function convertedLengthOf(code: number, jt: number, jf: number, k: number): num
 export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
   let a = 0
   let x = 0
-  const scratch: number[] = []
+  let scratch: Int32Array | null = null
   for (let pc = 0; ; pc += 1) {
     const at = pc * 4
     const code = insns[at]
@@ -97,7 +99,7 @@ export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
     switch (code & 7) {
       case LD:
         if (mode === IMM) a = k
-        else if (mode === MEM) a = scratch[k] ?? 0
+        else if (mode === MEM) a = scratch === null ? 0 : scratch[k]
         else if (mode === LEN) a = skb.len
         else {
           const value = load(skb, mode === IND ? (x + k) | 0 : k, code & 0x18)
@@ -107,7 +109,7 @@ export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
         break
       case LDX:
         if (mode === IMM) x = k
-        else if (mode === MEM) x = scratch[k] ?? 0
+        else if (mode === MEM) x = scratch === null ? 0 : scratch[k]
         else if (mode === LEN) x = skb.len
         else if (mode === MSH) {
           const value = load(skb, k, B)
@@ -116,9 +118,11 @@ export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
         }
         break
       case ST:
+        scratch ??= new Int32Array(SCRATCH_WORDS)
         scratch[k] = a
         break
       case STX:
+        scratch ??= new Int32Array(SCRATCH_WORDS)
         scratch[k] = x
         break
       case ALU: {

@@ -105,7 +105,7 @@ describe.each(['linux-6.18-x86_64', 'linux-6.1-x86_64'])('the TCP controller of 
     const before = sockIn(t, memcg)
     t.env.memcgs.setTcpLimit(memcg, 1000)
     const after = sockIn(t, memcg)
-    expect([before.memcg, after.memcg]).toEqual([null, memcg])
+    expect([before.memcg === null, after.memcg === memcg]).toEqual([true, true])
   })
 
   it('refuses a limit below what is in use', () => {
@@ -197,14 +197,14 @@ describe('the hierarchy of v2', () => {
     const memcg = t.env.memcgs.create(null, true)
     const listener = sockIn(t, null)
     const child = inSoftirqOn(t, () => skCloneLock(t.cpu, listener, t.mem.gfp.GFP_ATOMIC))!
-    expect(child.memcg).toBe(null)
+    expect(child.memcg === null).toBe(true)
     skRmemSchedule(t.cpu, child, null, 5000)
     t.task.memcg = memcg
     memCgroupSkAccept(t.cpu, child, t.task, child.forwardAlloc)
-    expect(child.memcg).toBe(memcg)
+    expect(child.memcg === memcg).toBe(true)
     expect(memCgroupStatSock(t.env, memcg)).toBe(2 * PAGE)
     const inherited = inSoftirqOn(t, () => skCloneLock(t.cpu, child, t.mem.gfp.GFP_ATOMIC))!
-    expect(inherited.memcg).toBe(memcg)
+    expect(inherited.memcg === memcg).toBe(true)
     expect(memcg.socks).toBe(2)
   })
 

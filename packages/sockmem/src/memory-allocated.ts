@@ -20,7 +20,7 @@ export const skProtMemLimits = (sk: Sock, index: number): number => sk.proto.sys
 /** Models `sk_memory_allocated`: pages, per-CPU parts left out, never negative. */
 export function skMemoryAllocated(sk: Sock): number {
   const pages = (sk.proto.memory as ProtoMemory).pages
-  return pages > 0 ? pages : 0
+  return Math.max(pages, 0)
 }
 
 /** Models `sk_memory_allocated_add` (include/net/sock.h): all of this CPU's part moves once it reaches the reserve. */

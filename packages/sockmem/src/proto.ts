@@ -163,7 +163,7 @@ export function protoRegister(env: SockEnv, proto: Proto): number {
 
 /** Models `sk_memory_allocated` of a protocol: pages, never below 0; -1 when the protocol does not count. */
 export const protoMemoryAllocated = (proto: Proto): number =>
-  proto.memory === null ? -1 : proto.memory.pages > 0 ? proto.memory.pages : 0
+  proto.memory === null ? -1 : Math.max(proto.memory.pages, 0)
 
 /** Models the `press` column of /proc/net/protocols. */
 export const protoMemoryPressure = (proto: Proto): 'NI' | 'yes' | 'no' =>

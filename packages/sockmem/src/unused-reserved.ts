@@ -5,5 +5,5 @@ import type { Sock } from './sock.js'
 export function skUnusedReservedMem(sk: Sock): number {
   if (sk.reservedMem === 0) return 0
   const unused = sk.reservedMem - sk.wmemQueued - sk.rmemAlloc
-  return unused > 0 ? unused : 0
+  return Math.max(unused, 0)
 }
