@@ -54,6 +54,8 @@ export interface PlayOptions {
 }
 
 const DEFAULT_MEMORY_BYTES = 256 << 20
+/** A system call on the machine of the reference recordings, in nanoseconds. */
+const SYSCALL_NS = 1000
 
 /**
  * Boots the kernel that the trace was recorded on, performs its steps and compares the answers.
@@ -63,12 +65,15 @@ const DEFAULT_MEMORY_BYTES = 256 << 20
  */
 export function playTrace(trace: unknown, options: PlayOptions = {}): TraceReport {
   const document = isDocument(trace) ? trace : parseTrace(trace)
+  const profile = kernelProfile(document.profile)
   const kernel = bootKernel({
-    profile: kernelProfile(document.profile),
+    profile,
     cpus: 2,
     nodes: 1,
     memoryBytes: options.memoryBytes ?? DEFAULT_MEMORY_BYTES,
     seed: options.seed ?? 1,
+    // Recordings of a machine that is slower have more time between their packets.
+    syscallNs: SYSCALL_NS * profile.features.machineSlowness,
     ...bootLine(document),
   })
   const world = new PlayerWorld(kernel, document)
