@@ -65,9 +65,10 @@ export class InetBindTable {
     return null
   }
 
-  /** Models `inet_bind2_bucket_create`. */
-  create2(cpu: Cpu, sk: Sock, port: number): InetBindBucket | null {
-    const addr = kmemCacheAlloc(this.cache2, cpu, this.mem.gfp.GFP_ATOMIC, 'inet_bind2_bucket_create')
+  /** Models `inet_bind2_bucket_create`. @param caller the function it may be inlined into. */
+  create2(cpu: Cpu, sk: Sock, port: number, caller: string): InetBindBucket | null {
+    const site = sk.env.profile.features.bind2CreateInlined ? caller : 'inet_bind2_bucket_create'
+    const addr = kmemCacheAlloc(this.cache2, cpu, this.mem.gfp.GFP_ATOMIC, site)
     if (addr === NULL) return null
     const tb = new InetBindBucket(addr, sk.net.id, port, sk.family, sk.rcvSaddr, sk.v6 === null ? null : sk.v6.rcvSaddr.slice())
     const key = this.key(sk.net.id, port)
@@ -148,7 +149,7 @@ export function inetBindTake(cpu: Cpu, sk: Sock, port: number, site: string): nu
   const known = table.find(sk.net.id, port)
   const tb = known ?? table.create(cpu, sk, port, site)
   if (tb === null) return -ERRNO.ENOMEM
-  const tb2 = table.find2(sk, port) ?? table.create2(cpu, sk, port)
+  const tb2 = table.find2(sk, port) ?? table.create2(cpu, sk, port, site)
   if (tb2 === null) {
     if (known === null) {
       tb.owners = 1
@@ -189,7 +190,7 @@ export function inetInheritPort(cpu: Cpu, sk: Sock, child: Sock): number {
   let tb2 = tcpSk(sk).bind2Bucket
   if (tb === null || tb2 === null) return -ERRNO.ENOENT
   if (!sameAddr(tb2, child)) {
-    tb2 = table.find2(child, tb.port) ?? table.create2(cpu, child, tb.port)
+    tb2 = table.find2(child, tb.port) ?? table.create2(cpu, child, tb.port, '__inet_inherit_port')
     if (tb2 === null) return -ERRNO.ENOMEM
   }
   inetBindHash(child, tb, tb2, tb.port)

@@ -48,6 +48,10 @@ export interface TcpFeatures {
   readonly tcpWindowEndCheck: boolean
   /** The last call of a function is compiled into a jump, so that a free is reported at an outer caller. */
   readonly tailCallFrees: boolean
+  /** Models `inet_bind2_bucket_create` being part of its caller. */
+  readonly bind2CreateInlined: boolean
+  /** The first window may be larger than 64 KiB (6.5). */
+  readonly tcpLargeInitialWindow: boolean
   /** Models `kfree_rcu` of bind buckets (6.10). */
   readonly bindBucketFreesByRcu: boolean
   /** An ACK after a refused segment offers no window (6.6). */

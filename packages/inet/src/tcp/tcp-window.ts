@@ -66,7 +66,7 @@ export function tcpSelectInitialWindow(
   const clamp = windowClamp === 0 ? U16_MAX << TCP_MAX_WSCALE : windowClamp
   let room = Math.min(clamp, Math.max(space, 0))
   if (room > mss) room -= room % mss
-  initial.rcvWnd = room
+  initial.rcvWnd = tp.env.features.tcpLargeInitialWindow ? room : Math.min(room, U16_MAX)
   initial.rcvWscale = 0
   if (wscaleOk) {
     // The scale must serve for the largest buffer that this connection can ever grow to.
