@@ -4,14 +4,7 @@
  */
 import { type Addr, type Cpu, ERRNO, NULL } from '@netmem/base'
 import { type KmemCache, kmemCacheAlloc, kmemCacheFree, type Memory } from '@netmem/memory'
-import {
-  AF_INET6,
-  type Sock,
-  type SockEnv,
-  SOCKF_REUSEADDR,
-  SOCKF_REUSEPORT,
-  TCP_LISTEN,
-} from '@netmem/sockmem'
+import { AF_INET6, SOCKF_REUSEADDR, SOCKF_REUSEPORT, type Sock, type SockEnv, TCP_LISTEN } from '@netmem/sockmem'
 import { ipv6AddrAny, ipv6AddrEqual } from '../ip6/ipv6-header.js'
 import { tcpSk } from './tcp-sock.js'
 
@@ -70,7 +63,14 @@ export class InetBindTable {
     const site = sk.env.profile.features.bind2CreateInlined ? caller : 'inet_bind2_bucket_create'
     const addr = kmemCacheAlloc(this.cache2, cpu, this.mem.gfp.GFP_ATOMIC, site)
     if (addr === NULL) return null
-    const tb = new InetBindBucket(addr, sk.net.id, port, sk.family, sk.rcvSaddr, sk.v6 === null ? null : sk.v6.rcvSaddr.slice())
+    const tb = new InetBindBucket(
+      addr,
+      sk.net.id,
+      port,
+      sk.family,
+      sk.rcvSaddr,
+      sk.v6 === null ? null : sk.v6.rcvSaddr.slice(),
+    )
     const key = this.key(sk.net.id, port)
     const list = this.buckets2.get(key)
     if (list === undefined) this.buckets2.set(key, [tb])
@@ -123,7 +123,8 @@ const anyAddr = (sk: Sock): boolean => (sk.family === AF_INET6 ? ipv6AddrAny(sk.
 
 /** Models `inet_bind_conflict`: may `sk` share the port with `other`? */
 function bindConflict(sk: Sock, other: Sock): boolean {
-  if (sk === other || (sk.boundDevIf !== 0 && other.boundDevIf !== 0 && sk.boundDevIf !== other.boundDevIf)) return false
+  if (sk === other || (sk.boundDevIf !== 0 && other.boundDevIf !== 0 && sk.boundDevIf !== other.boundDevIf))
+    return false
   const reuse = (sk.flags & other.flags & SOCKF_REUSEADDR) !== 0 && other.state !== TCP_LISTEN
   const reuseport = (sk.flags & other.flags & SOCKF_REUSEPORT) !== 0
   if (reuse || reuseport) return false

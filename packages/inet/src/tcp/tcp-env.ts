@@ -17,15 +17,15 @@ import { CoalesceResult, type Skbuffs } from '@netmem/skbuff'
 import type { NetNs, Proto, Sock, SockEnv } from '@netmem/sockmem'
 import { InetBindTable } from './inet-bind.js'
 import { FlowKey, InetHashinfo } from './inet-hashtables.js'
-import { RateSample } from './tcp-rate.js'
-import { Alert } from './tcp-recovery.js'
-import { SendState } from './tcp-sendmsg.js'
-import { SacktagState } from './tcp-sack.js'
 import type { RequestSock } from './request-sock.js'
+import type { TcpIp } from './tcp-af.js'
 import type { TimewaitSock } from './tcp-minisocks.js'
 import { TcpOptionsReceived } from './tcp-options.js'
+import { RateSample } from './tcp-rate.js'
+import { Alert } from './tcp-recovery.js'
+import { SacktagState } from './tcp-sack.js'
+import { SendState } from './tcp-sendmsg.js'
 import { InitialWindow } from './tcp-window.js'
-import type { TcpIp } from './tcp-af.js'
 
 /** Models `TCP_TIMEOUT_INIT` and neighbours, in seconds. */
 const TIMEOUT_INIT_S = 1
@@ -143,7 +143,9 @@ export class TcpEnv {
     this.hashinfo = new InetHashinfo(socks)
     this.prng = new Prng(seed)
     const cache = (name: string, flags: number): KmemCache =>
-      kmemCacheCreate(this.mem, name, Number(profile.slab_sysfs[name]?.object_size ?? 128), { flags: flags | SLAB_ACCOUNT })
+      kmemCacheCreate(this.mem, name, Number(profile.slab_sysfs[name]?.object_size ?? 128), {
+        flags: flags | SLAB_ACCOUNT,
+      })
     this.requestCache = cache('request_sock_TCP', SLAB_TYPESAFE_BY_RCU)
     this.requestCache6 = cache('request_sock_TCPv6', SLAB_TYPESAFE_BY_RCU)
     this.twCache = cache('tw_sock_TCP', SLAB_TYPESAFE_BY_RCU)

@@ -3,10 +3,10 @@
  * window counts payload, so one is turned into the other: since 6.6 by the ratio that the peer's own segments
  * showed (`tcpScalingRatio`), before by the fixed share of `net.ipv4.tcp_adv_win_scale`.
  */
-import { skUnderMemoryPressure, skUnusedReservedMem, type Sock } from '@netmem/sockmem'
+import { type Sock, skUnderMemoryPressure, skUnusedReservedMem } from '@netmem/sockmem'
 import { incStats, MIB } from './tcp-mib.js'
 import { TCP_MAX_WSCALE } from './tcp-options.js'
-import { ICSK_ACK_NOMEM, tcpReceiveWindow, type TcpSock, tcpSk } from './tcp-sock.js'
+import { ICSK_ACK_NOMEM, type TcpSock, tcpReceiveWindow, tcpSk } from './tcp-sock.js'
 
 /** Models `TCP_RMEM_TO_WIN_SCALE`: the ratio is in 1/256. */
 export const TCP_RMEM_TO_WIN_SCALE = 8
@@ -94,7 +94,8 @@ export function tcpSelectWindowUnchecked(sk: Sock): number {
     if (mss <= 0) return 0
   }
   const wscale = tp.rx.rcvWscale
-  if (tp.ctl.shrinkWindow[0] !== 0 && wscale !== 0) return shrinkableWindow(sk, tp, freeSpace, fullSpace, allowedSpace, mss)
+  if (tp.ctl.shrinkWindow[0] !== 0 && wscale !== 0)
+    return shrinkableWindow(sk, tp, freeSpace, fullSpace, allowedSpace, mss)
   if (freeSpace < fullSpace >> 1) {
     tp.ackQuick = 0
     if (skUnderMemoryPressure(sk)) tcpAdjustRcvSsthresh(sk)
