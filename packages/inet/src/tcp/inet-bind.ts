@@ -111,6 +111,13 @@ export class InetBindTable {
     this.put2(cpu, tb2, site)
   }
 
+  /** Who holds ports, summed over all, for audits. */
+  get owners(): number {
+    let sum = 0
+    for (const tb of this.buckets.values()) sum += tb.owners
+    return sum
+  }
+
   /** Buckets alive, for audits: by port, and by port and address. */
   get counts(): readonly [number, number] {
     let second = 0
