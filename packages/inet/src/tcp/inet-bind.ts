@@ -105,6 +105,19 @@ export class InetBindTable {
     kmemCacheFree(this.cache2, cpu, tb.addr, site)
   }
 
+  /** Lets go of both. @param site the function that they are inlined into. */
+  putBoth(cpu: Cpu, socks: SockEnv, tb: InetBindBucket, tb2: InetBindBucket, site: string): void {
+    this.put(cpu, socks, tb, site)
+    this.put2(cpu, tb2, site)
+  }
+
+  /** Who holds ports, summed over all, for audits. */
+  get owners(): number {
+    let sum = 0
+    for (const tb of this.buckets.values()) sum += tb.owners
+    return sum
+  }
+
   /** Buckets alive, for audits: by port, and by port and address. */
   get counts(): readonly [number, number] {
     let second = 0
@@ -209,6 +222,5 @@ export function inetPutPort(cpu: Cpu, sk: Sock): void {
   sk.num = 0
   const at = tb.socks.indexOf(sk)
   if (at >= 0) tb.socks.splice(at, 1)
-  tp.env.bindTable.put2(cpu, tb2, 'inet_put_port')
-  tp.env.bindTable.put(cpu, sk.env, tb, 'inet_put_port')
+  tp.env.bindTable.putBoth(cpu, sk.env, tb, tb2, 'inet_put_port')
 }

@@ -28,6 +28,7 @@ export function tcpDestroySock(cpu: Cpu, sk: Sock): void {
   tcpOfoPurge(cpu, tp)
   if (tp.bindBucket !== null) inetPutPort(cpu, sk)
   skSocketsAllocatedDec(cpu, sk)
+  tp.destroyed = true
 }
 
 /** Models `sk_stream_kill_queues` (net/core/stream.c). */

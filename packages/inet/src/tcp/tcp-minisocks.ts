@@ -137,8 +137,7 @@ export function inetTwskKill(cpu: Cpu, tw: TimewaitSock, counter: number): void 
   if (tw.event !== 0) env.clock.cancel(tw.event)
   tw.event = 0
   env.hashinfo.removeTimewait(tw)
-  if (tw.tb2 !== null) env.bindTable.put2(cpu, tw.tb2, 'inet_twsk_bind_unhash')
-  if (tw.tb !== null) env.bindTable.put(cpu, env.socks, tw.tb, 'inet_twsk_bind_unhash')
+  if (tw.tb !== null && tw.tb2 !== null) env.bindTable.putBoth(cpu, env.socks, tw.tb, tw.tb2, 'inet_twsk_bind_unhash')
   tw.net.mib[counter]! += 1
   env.twCount -= 1
   env.timewaits[tw.id] = null

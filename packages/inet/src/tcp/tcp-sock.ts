@@ -262,6 +262,8 @@ export class TcpSock {
   /** Bytes of network header: 20 or 40. */
   netHeaderLen = 20
   hashed = 0
+  /** Its memory is given back; only references keep the object. */
+  destroyed = false
 
   constructor(
     readonly sk: Sock,

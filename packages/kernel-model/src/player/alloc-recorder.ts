@@ -43,6 +43,8 @@ const bucketName = (bytes: number, accounted: boolean): string => {
 const FOREIGN_CACHES: ReadonlySet<string> = new Set(['tcp_bind_bucket', 'tcp_bind2_bucket'])
 
 export class AllocRecorder {
+  /** Events of the latest operation: what there was to read out after it. */
+  latestCount = 0
   private events: AllocEvent[] | null = null
   private readonly unsubscribe: () => void
   // Objects by address: their label and size, so that a pointer into an object is recognised.
@@ -67,6 +69,7 @@ export class AllocRecorder {
   /** @returns the events since `start`, in order. */
   stop(): AllocEvent[] {
     const events = this.events ?? []
+    this.latestCount = events.length
     this.events = null
     return events
   }

@@ -35,7 +35,9 @@ const BAD_FD = 999
  * the reference machine. Kernels differ in nothing by it, but delayed ACKs and round trips are a matter of time.
  */
 const STEP_NS: Readonly<Record<Dialect, number>> = { sockets: 40_000, rings: 50_000, alloc: 1_000_000 }
-/** Reading a trace buffer took so much longer than the step itself that the machine's speed hardly showed. */
+/** What reading one event out of the trace buffer took, with its stack. */
+const EVENT_NS = 45_000
+/** Steps of allocation traces are as long as their events are many. */
 const SLOWED: ReadonlySet<Dialect> = new Set<Dialect>(['sockets', 'rings'])
 
 export class PlayerWorld {
@@ -55,6 +57,7 @@ export class PlayerWorld {
   private readonly pagesBase: Readonly<Record<'tcp' | 'udp', number>>
   private readonly dialect: Dialect
   private readonly stepNs: number
+  private readonly eventNs: number
 
   constructor(
     readonly kernel: Kernel,
@@ -63,6 +66,7 @@ export class PlayerWorld {
     this.dialect = dialectOf(document.family)
     const slowness = SLOWED.has(this.dialect) ? kernel.profile.features.machineSlowness : 1
     this.stepNs = STEP_NS[this.dialect] * slowness
+    this.eventNs = EVENT_NS * kernel.profile.features.machineSlowness
     this.process = kernel.spawn(kernel.cpus[0]!, kernel.links.netCreate())
     const { net } = this.process
     this.nets.set('A', net).set('a', net)
@@ -140,7 +144,8 @@ export class PlayerWorld {
 
   /** Time that passes between two steps; timers that are due run. */
   betweenSteps(): void {
-    this.kernel.passTime(this.stepNs)
+    this.kernel.passTime(this.stepNs + this.recorder.latestCount * this.eventNs)
+    this.recorder.latestCount = 0
   }
 
   /** After a step that threw half way: the CPU is back in its task. */
