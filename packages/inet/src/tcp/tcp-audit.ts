@@ -41,11 +41,15 @@ function auditReceive(sk: Sock, tp: TcpSock, name: string): void {
   let next: number | null = null
   for (const skb of packets(sk.receiveQueue, tp.env)) {
     rmem += skb.truesize
-    check(skb.destructor === sk.env.sockRfree && skb.sk === sk.id, () => `${name}: a received packet is not charged to it`)
+    check(
+      skb.destructor === sk.env.sockRfree && skb.sk === sk.id,
+      () => `${name}: a received packet is not charged to it`,
+    )
     if (next !== null) check(!after(skb.cb0, next), () => `${name}: the receive queue has a hole at ${next}`)
     next = skb.cb1
   }
-  if (next !== null) check(next === tp.rcvNxt, () => `${name}: the receive queue ends at ${next}, expected is ${tp.rcvNxt}`)
+  if (next !== null)
+    check(next === tp.rcvNxt, () => `${name}: the receive queue ends at ${next}, expected is ${tp.rcvNxt}`)
   let end = tp.rcvNxt
   for (const skb of packets(tp.outOfOrderQueue, tp.env)) {
     rmem += skb.truesize
