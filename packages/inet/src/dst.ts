@@ -30,7 +30,7 @@ export class Dst {
 /** Models `dst_mtu` by way of `ipv4_mtu`, `ip6_mtu`: bytes a packet on this route may have. */
 export function dstMtu(dst: Dst, most: number): number {
   const mtu = dst.pmtu !== 0 && dst.pmtu < dst.dev.mtu ? dst.pmtu : dst.dev.mtu
-  return mtu < most ? mtu : most
+  return Math.min(mtu, most)
 }
 
 /** Models `LL_RESERVED_SPACE`: room for the link header, in whole sixteens. */

@@ -146,7 +146,7 @@ export function inetDevDown(env: InetEnv, dev: NetDevice): void {
 /** Models `inet_addr_type` for what callers ask: whether an address is one of ours. */
 export function inetAddrIsLocal(env: InetEnv, net: NetNs, addr: number): boolean {
   const route = fibLookup(env.netOf(net), addr, 0)
-  return route !== null && route.dst.local && !route.dst.broadcast
+  return route?.dst.local === true && !route.dst.broadcast
 }
 
 /** Models the bind test for multicast and broadcast: addresses that a socket may be bound to without owning them. */

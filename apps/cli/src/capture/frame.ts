@@ -265,3 +265,24 @@ export function makeEthernet(bytes: Uint8Array, frame: Frame, dstMac: Uint8Array
   bytes[at + 13] = frame.etherType & 0xff
   return at
 }
+
+/**
+ * Makes the checksum of an ICMP message right whose end was not captured and is zeros: a receiver would
+ * otherwise drop it for our sake. TCP and UDP need no such help, their checksums are the card's business.
+ */
+export function completeIcmpChecksum(bytes: Uint8Array, frame: Frame): void {
+  const at = frame.transportAt
+  if (at + 4 > frame.capEnd) return
+  bytes[at + 2] = 0
+  bytes[at + 3] = 0
+  let sum = 0
+  if (frame.ipVersion === 6) {
+    sum = IPPROTO_ICMPV6 + frame.payloadBytes
+    for (let i = frame.netAt + 8; i < frame.netAt + 40; i += 2) sum += (bytes[i] << 8) | bytes[i + 1]
+  }
+  const end = Math.min(frame.capEnd, at + frame.payloadBytes)
+  for (let i = at; i < end; i += 2) sum += (bytes[i] << 8) | (i + 1 < end ? bytes[i + 1] : 0)
+  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 65536)
+  bytes[at + 2] = (~sum >> 8) & 0xff
+  bytes[at + 3] = ~sum & 0xff
+}

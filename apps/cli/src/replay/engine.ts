@@ -5,7 +5,7 @@
  */
 
 import type { HostAddress } from '../capture/address.js'
-import { ETH_HLEN, Frame, FrameKind, makeEthernet } from '../capture/frame.js'
+import { completeIcmpChecksum, ETH_HLEN, Frame, FrameKind, makeEthernet } from '../capture/frame.js'
 import type { CaptureReader } from '../capture/reader.js'
 import { MAX_CARD_FRAME, type Machine } from './machine.js'
 import { Moved, type Programs } from './programs.js'
@@ -140,6 +140,7 @@ export class ReplayEngine {
         return
       }
       case FrameKind.Icmp:
+        if (frame.netCap < ip) completeIcmpChecksum(bytes, frame)
         machine.inject(bytes, at, capBytes, wireBytes)
         tally.endings[Ending.InIcmp] += 1
         return

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { stripVTControlCharacters } from 'node:util'
 import { Prng } from '@netmem/base'
 import { describe, expect, it } from 'vitest'
 import { ethernet, ipv4Udp, pcapBytes, temporaryFile } from '../capture/fixtures.js'
@@ -46,7 +47,7 @@ function lawful(result: ReplayResult): ReplayResult {
     expect([kind, peakBytes >= endBytes]).toEqual([kind, true])
     expect([kind, endBytes >= 0]).toEqual([kind, true])
   }
-  const text = replayText(result)
+  const text = stripVTControlCharacters(replayText(result))
   for (const line of text.split('\n')) expect(line).toMatch(/^.{0,130}$/)
   return result
 }

@@ -196,7 +196,7 @@ export function replayCapture(
       },
       leaks: leaked.count,
       leaked: leaked.words,
-      warnings: warnings(reader, watch, hosts, engine.clockSteps),
+      warnings: warnings(reader, watch, hosts, engine.clockSteps, tally),
     }
   }
 }
@@ -390,7 +390,7 @@ function cacheFacts(machine: Machine, watch: Watch): ReplayResult['caches'] {
         cache: machine.nic.queues.length === 1 ? 'page pool' : `page pool ${index}`,
         requests: stats.requests,
         hits: stats.hits,
-        about: 'receive buffers that came from the pool, not the page allocator',
+        about: 'receive buffers, as pages used again',
       })
   }
   facts.push(...watch.slabFacts())
@@ -418,10 +418,18 @@ function socketFacts(programs: Programs): ReplayResult['sockets'] {
   return { udp: list.length - tcp, tcp, list: list.slice(0, LISTED_SOCKETS) }
 }
 
-function warnings(reader: CaptureReader, watch: Watch, hosts: readonly HostAddress[], clockSteps: number): string[] {
+function warnings(
+  reader: CaptureReader,
+  watch: Watch,
+  hosts: readonly HostAddress[],
+  clockSteps: number,
+  tally: Tally,
+): string[] {
   const words: string[] = []
   if (reader.cutOff !== null) words.push(`${reader.cutOff}; this is what was readable`)
   if (reader.oddLengths > 0) words.push(`${reader.oddLengths} frames were longer than their wire length says`)
+  if (hosts.length > 0 && tally.sums[Sum.FramesIn] + tally.sums[Sum.FramesOut] === 0)
+    words.push(`${hosts.map((host) => host.text).join(', ')} neither sends nor receives anything in this capture`)
   if (clockSteps > 0)
     words.push(`the capture's clock was set ${clockSteps} times while it ran; each time, no time passed`)
   if (hosts.length === 0)

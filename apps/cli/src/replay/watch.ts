@@ -165,9 +165,9 @@ const isPages = (name: string): boolean => name.startsWith('page')
 
 function slabAbout(cache: string): string {
   if (cache === 'skbuff_head_cache') return 'struct sk_buff'
-  if (cache === 'skbuff_fclone_cache') return 'struct sk_buff with room for a clone, for sending'
-  if (cache === 'skbuff_small_head' || cache.startsWith('kmalloc')) return 'packet heads and the like'
-  return 'sockets and their helpers'
+  if (cache === 'skbuff_fclone_cache') return 'struct sk_buff for sending, with its clone'
+  if (cache === 'skbuff_small_head' || cache.startsWith('kmalloc')) return 'packet data: heads'
+  return 'sockets and what they need'
 }
 
 const pageNames = ['page', 'pages of order 1', 'pages of order 2', 'pages of order 3', 'pages of order 4']

@@ -1,6 +1,7 @@
 /** What `netmem run` prints for people: one line per step, the verb with its arguments, then the answer. */
-import colors from 'picocolors'
+
 import type { ScenarioResult } from '../commands/scenario.js'
+import { colors } from './colors.js'
 import { padStart } from './format.js'
 
 export function answersText(result: ScenarioResult): string {

@@ -1,6 +1,7 @@
 /** The report of `netmem replay` for people: about one screen, the answer first, every number with its unit. */
-import colors from 'picocolors'
+
 import type { ReplayResult } from '../replay/result.js'
+import { colors } from './colors.js'
 import {
   bytesText,
   columns,
@@ -154,7 +155,7 @@ function allocations({ caches, allocations: paths, copies, dma }: ReplayResult):
       colors.dim(cache.about),
     ])
   const lines = [
-    `${title('Caches')}  ${colors.dim('share of requests that needed nothing from the layer below')}`,
+    `${title('Caches')}  ${colors.dim('share of requests served without asking the layer below')}`,
     ...columns(rows, [1, 2]),
   ]
   // Pages that slab caches grew by hold the objects that are counted above them.

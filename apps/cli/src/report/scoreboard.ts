@@ -1,7 +1,7 @@
 /** What `netmem verify` prints for people: a scoreboard by kernel and family, then what differs. */
 import type { TraceReport } from '@netmem/kernel-model'
-import colors from 'picocolors'
 import type { VerifyTotals } from '../commands/verify.js'
+import { colors } from './colors.js'
 import { columns, countText, percentText, plural } from './format.js'
 
 /** @param diff lists every check that did not match; otherwise only the traces that have some. */

@@ -171,7 +171,7 @@ function sendCopies(
   let left = skb.len - hlen
   let ptr = hlen
   while (left > 0) {
-    const len = left > room ? room : left
+    const len = Math.min(left, room)
     const piece = allocSkb(env.skbs, cpu, len + hlen + space, mem.gfp.GFP_ATOMIC, 0, -1)
     if (piece === null) return fail(cpu, net, skb, -ERRNO.ENOMEM)
     skbReserve(piece, space)

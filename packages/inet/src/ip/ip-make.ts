@@ -145,7 +145,7 @@ export function ipMakeSkb(
 
 /** Models `__ip_make_skb` (net/ipv4/ip_output.c): one packet of everything queued, with its IP header. */
 export function ipMakeSkbFrom(env: InetEnv, cpu: Cpu, sk: Sock, queue: SkbQueue, cork: Cork): SkBuff | null {
-  const skb = chainQueue(env, queue)
+  const skb = chainQueue(queue)
   if (skb === null) return null
   const { mem } = env
   const inet = inetOf(sk)
@@ -176,7 +176,7 @@ export function ipMakeSkbFrom(env: InetEnv, cpu: Cpu, sk: Sock, queue: SkbQueue,
 }
 
 /** The buffers behind the first become its fragment list, without their network headers; the first answers for all. */
-export function chainQueue(env: InetEnv, queue: SkbQueue): SkBuff | null {
+export function chainQueue(queue: SkbQueue): SkBuff | null {
   const skb = skbDequeue(queue)
   if (skb === null) return null
   const network = (skb.head + skb.networkHeader) | 0

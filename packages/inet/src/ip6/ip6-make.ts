@@ -80,7 +80,7 @@ export function ip6MakeSkb(
 
 /** Models `__ip6_make_skb` (net/ipv6/ip6_output.c): one packet of everything queued, with its IPv6 header. */
 export function ip6MakeSkbFrom(env: InetEnv, sk: Sock, queue: SkbQueue, cork: Cork): SkBuff | null {
-  const skb = chainQueue(env, queue)
+  const skb = chainQueue(queue)
   if (skb === null) return null
   const inet = inetOf(sk)
   const { mem } = env

@@ -214,7 +214,7 @@ function sendCopies(
   let left = skb.len - IPV6_HLEN
   let offset = 0
   while (left > 0) {
-    const len = left > room ? room : left
+    const len = Math.min(left, room)
     const headers = IPV6_HLEN + FRAG_HLEN
     const piece = allocSkb(env.skbs, cpu, len + headers + space, mem.gfp.GFP_ATOMIC, 0, -1)
     if (piece === null) return fail(cpu, net, skb, -ERRNO.ENOMEM)

@@ -89,7 +89,7 @@ export function udpRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, flags: num
     udp.peek.offset = peeking && sk.peekOff >= 0 ? sk.peekOff : peeking ? -1 : 0
     const skb = skbRecvUdp(cpu, sk, flags, udp)
     if (skb === null) return sk.env.lastError
-    const off = udp.peek.offset > 0 ? udp.peek.offset : 0
+    const off = Math.max(udp.peek.offset, 0)
     const ulen = skb.len
     let copied = len
     if (copied > ulen - off) copied = ulen - off
