@@ -3,6 +3,7 @@
  * operations say what they can do; a system call that a file does not have answers as the kernel does.
  */
 import { assert, ERRNO } from '@netmem/base'
+import type { UserBuffer } from '@netmem/memory'
 import type { Msg } from '@netmem/sockmem'
 import type { Kernel } from './kernel.js'
 import type { Process } from './process.js'
@@ -30,6 +31,10 @@ export interface FileOperations {
   llseek?(kernel: Kernel, process: Process, file: OpenFile, offset: number, whence: number): number
   /** Models `fcntl` commands that only this kind of file has. @returns a number, or a negative errno. */
   fcntl?(kernel: Kernel, process: Process, file: OpenFile, cmd: number, arg: number): number
+  /** Models `mmap`. @param offset bytes, whole pages. @returns the area, or a negative errno. */
+  mmap?(kernel: Kernel, process: Process, file: OpenFile, offset: number, bytes: number): UserBuffer | number
+  /** Models `vm_ops->close`: an area that `mmap` gave is about to go. */
+  munmap?(kernel: Kernel, process: Process, file: OpenFile): void
   /** Models `release`: the last reference is gone. */
   release(kernel: Kernel, process: Process, file: OpenFile): void
 }

@@ -6,6 +6,7 @@ export { Kernel } from './kernel.js'
 // The same calls for those who prefer exceptions.
 export { Calls, KernelError, orThrow } from './kernel-error.js'
 export type { LinkConfig, PciNic, VethEnd, XdpAttachment } from './links.js'
+export { type Mapping, sysMmap, sysMunmap } from './mmap.js'
 export { Net } from './net.js'
 export { buildFrame, type FrameTarget } from './player/frames.js'
 // Traces and scenarios.

@@ -12,6 +12,7 @@ import { protoMemoryAllocated, type Sock, type SockEnv } from '@netmem/sockmem'
 import { doSoftirq, type NetDevs } from '@netmem/virtual-nic'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Links } from './links.js'
+import { sysMunmap } from './mmap.js'
 import type { Net } from './net.js'
 import { Process } from './process.js'
 import { socketFile } from './socket-file.js'
@@ -91,6 +92,7 @@ export class Kernel {
   /** Models `do_exit` for memory: the page fragment and the user memory go. Its descriptors must be closed. */
   exit(process: Process): void {
     pageFragRelease(this.mem, process.cpu, process.task.taskFrag, 'do_exit')
+    for (const mapping of process.mappings) sysMunmap(process, mapping)
     process.freeMemory()
     const at = this.processes.indexOf(process)
     if (at >= 0) this.processes.splice(at, 1)

@@ -7,6 +7,7 @@ import { type UserBuffer, userAlloc, userFree } from '@netmem/memory'
 import { type MemCgroup, Msg, OptVal, SockAddr, Task } from '@netmem/sockmem'
 import { FdTable } from './file.js'
 import type { Kernel } from './kernel.js'
+import type { Mapping } from './mmap.js'
 import type { Net } from './net.js'
 
 /** A buffer that grows with every call would allocate on each. */
@@ -14,6 +15,8 @@ const LEAST_BUFFER_BYTES = 256 << 10
 
 export class Process {
   readonly files = new FdTable()
+  /** Files that are user memory too; they go with the process. */
+  readonly mappings = new Set<Mapping>()
   readonly task: Task
   /** Scratch of the system calls, one of each: a call is over before the next begins. */
   readonly msg = new Msg()

@@ -3,6 +3,7 @@
  * lengths, and the last close releases the user's end.
  */
 import { ERRNO } from '@netmem/base'
+import type { UserBuffer } from '@netmem/memory'
 import { MSG_DONTWAIT, type Msg, type Sock } from '@netmem/sockmem'
 import { type FileOperations, O_NONBLOCK, O_RDWR, OpenFile } from './file.js'
 import type { Kernel } from './kernel.js'
@@ -37,6 +38,17 @@ export const socketFileOps: FileOperations = {
   ioctl(_kernel: Kernel, process: Process, file: OpenFile, cmd: number): number {
     const sk = file.priv as Sock
     return sk.ops.ioctl(process.cpu, process.task, sk, cmd)
+  },
+
+  /** Models `sock_mmap`; `sock_no_mmap` for kinds of socket that have nothing to show. */
+  mmap(_kernel: Kernel, process: Process, file: OpenFile, offset: number, bytes: number): UserBuffer | number {
+    const sk = file.priv as Sock
+    return sk.ops.mmap === undefined ? -ERRNO.ENODEV : sk.ops.mmap(process.cpu, sk, offset, bytes)
+  },
+
+  munmap(_kernel: Kernel, process: Process, file: OpenFile): void {
+    const sk = file.priv as Sock
+    sk.ops.munmap?.(process.cpu, sk)
   },
 
   /** Models `sock_close`. */

@@ -124,7 +124,7 @@ export {
   zoneInfo,
 } from './stats.js'
 export type { UserBuffer } from './user-buffer.js'
-export { getUserPages, userAddr, userAlloc, userFree, userRead, userWrite } from './user-buffer.js'
+export { getUserPages, userAddr, userAlloc, userFree, userMap, userRead, userWrite } from './user-buffer.js'
 export { checkHeapObject } from './usercopy.js'
 export type { NumaNode } from './zone.js'
 export { setZoneFlags, ZONE_RECLAIM_ACTIVE, Zone } from './zone.js'

@@ -64,6 +64,22 @@ function addChunk(mem: Memory, cpu: Cpu, pfns: Int32Array, at: number, wanted: n
   return used
 }
 
+/**
+ * Models `vm_insert_page` over a whole area: the kernel's own pages become user memory too. Takes a reference on each,
+ * which `userFree` gives back.
+ *
+ * @param pfns the pages in the order of the area; kept by the buffer.
+ */
+export function userMap(mem: Memory, pfns: Int32Array): UserBuffer {
+  const bytes = pfns.length * PAGE_SIZE
+  let contiguous = true
+  for (let i = 0; i < pfns.length; i++) {
+    getPage(mem, pfns[i]! as Pfn)
+    if (pfns[i] !== pfns[0]! + i) contiguous = false
+  }
+  return { bytes, pfns, base: (contiguous ? pfns[0]! << 12 : 0) as Addr, mappedBytes: bytes }
+}
+
 /** Models `munmap`: drops the buffer's own references; pages that a zero-copy path still holds live on. */
 export function userFree(mem: Memory, cpu: Cpu, buffer: UserBuffer): void {
   for (const pfn of buffer.pfns) {

@@ -3,6 +3,7 @@
  * negative errno. The families are in packages above this one and register here.
  */
 import type { Cpu } from '@netmem/base'
+import type { UserBuffer } from '@netmem/memory'
 import type { Msg, SockAddr } from './msg.js'
 import type { NetNs } from './net-ns.js'
 import type { Sock } from './sock.js'
@@ -35,6 +36,13 @@ export interface SockOps {
   release(cpu: Cpu, task: Task, sk: Sock): number
   /** Models `socketpair`; only AF_UNIX has it. */
   socketpair?(cpu: Cpu, task: Task, a: Sock, b: Sock): number
+  /**
+   * Models `mmap`: the socket's rings as user memory. @param offset bytes, whole pages. @param bytes whole pages.
+   * @returns the area with a reference on each of its pages, or a negative errno.
+   */
+  mmap?(cpu: Cpu, sk: Sock, offset: number, bytes: number): UserBuffer | number
+  /** Models `vm_ops->close`: an area of `mmap` is about to go. */
+  munmap?(cpu: Cpu, sk: Sock): void
   /** Models `set_rcvlowat`, where a family does more than store it. */
   setRcvlowat?(cpu: Cpu, sk: Sock, value: number): number
   /** Models `set_peek_off`. */
