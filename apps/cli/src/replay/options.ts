@@ -1,7 +1,8 @@
 /** What the user asks of a replay, checked before anything runs: every mistake is one line that says what would be right. */
-import { type KernelProfile, kernelProfiles } from '@netmem/base'
+import type { KernelProfile } from '@netmem/base'
 import { type HostAddress, parseAddress } from '../capture/address.js'
 import { InputError } from '../errors.js'
+import { byteSize, factor, kernelOf, powerOfTwo, whole } from '../quantities.js'
 
 /** How fast programs read: at once, never, or so many bytes a second. */
 export type Reader =
@@ -34,11 +35,6 @@ const INT_MAX = 2147483647
 /** @param given as commander parsed them. @throws InputError */
 export function replayOptions(given: Record<string, unknown>): ReplayOptions {
   const text = (name: string): string => String(given[name])
-  const kernel = text('kernel')
-  if (!Object.hasOwn(kernelProfiles, kernel))
-    throw new InputError(
-      `--kernel ${kernel}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`,
-    )
   const hosts = ((given.host as string[] | undefined) ?? []).map((host) => {
     const address = parseAddress(host)
     if (address === null)
@@ -49,7 +45,7 @@ export function replayOptions(given: Record<string, unknown>): ReplayOptions {
   const size = (name: string): number | null =>
     given[name] === undefined ? null : byteSize(`--${name}`, text(name), 0, INT_MAX)
   return {
-    profile: kernelProfiles[kernel as keyof typeof kernelProfiles],
+    profile: kernelOf(text('kernel')),
     hosts,
     reader,
     readerText: reader.kind === 'rate' ? `${reader.bytesPerSec} B/s` : reader.kind,
@@ -63,38 +59,6 @@ export function replayOptions(given: Record<string, unknown>): ReplayOptions {
     speed: factor('--speed', text('speed')),
     seed: whole('--seed', text('seed'), 0, 4294967295),
   }
-}
-
-function whole(name: string, text: string, least: number, most: number): number {
-  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
-  if (!(value >= least && value <= most))
-    throw new InputError(`${name} ${text}: expected a whole number from ${least} to ${most}`)
-  return value
-}
-
-function powerOfTwo(name: string, text: string, least: number, most: number): number {
-  const value = whole(name, text, least, most)
-  if ((value & (value - 1)) !== 0)
-    throw new InputError(`${name} ${text}: expected a power of two from ${least} to ${most}`)
-  return value
-}
-
-function factor(name: string, text: string): number {
-  const value = /^(\d+\.?\d*|\.\d+)(e-?\d+)?$/i.test(text) ? Number(text) : Number.NaN
-  if (!(value >= 1e-6 && value <= 1e6))
-    throw new InputError(`${name} ${text}: expected a number from 0.000001 to 1000000`)
-  return value
-}
-
-/** `65536`, `64k`, `1.5M`, `1G`; powers of `base` (1000 unless said otherwise; `Ki`, `Mi`, `Gi` are always 1024). */
-function byteSize(name: string, text: string, least: number, most: number, base = 1000): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kKmMgG]?)(i?)(?:[bB]?)$/.exec(text)
-  if (match === null) throw new InputError(`${name} ${text}: expected bytes, such as 65536, 64k or 1M`)
-  const power = ' kmg'.indexOf(match[2] === '' ? ' ' : match[2].toLowerCase())
-  const value = Math.round(Number(match[1]) * (match[3] === 'i' ? 1024 : base) ** power)
-  if (!(value >= least && value <= most))
-    throw new InputError(`${name} ${text}: expected from ${least} to ${most} bytes`)
-  return value
 }
 
 function parseReader(text: string): Reader {
