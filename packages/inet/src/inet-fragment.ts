@@ -31,6 +31,8 @@ import type { InetEnv } from './inet-env.js'
 export const INET_FRAG_FIRST_IN = 1
 export const INET_FRAG_LAST_IN = 2
 export const INET_FRAG_COMPLETE = 4
+/** Its time was over: only then its fragments count as dropped. */
+export const INET_FRAG_DROP = 16
 
 // What `inetFragQueueInsert` answers besides 0.
 export const IPFRAG_DUP = 1
@@ -181,10 +183,12 @@ export function inetFragKill(queue: FragQueue, hash: number): void {
 }
 
 /** Models `inet_frag_destroy`: frees what was not put together; the queue itself goes after a grace period, silently. */
-export function inetFragDestroy(cpu: Cpu, queue: FragQueue, reason: SkbDropReason): void {
+export function inetFragDestroy(cpu: Cpu, queue: FragQueue): void {
   const { fqdir } = queue
   const { frags } = fqdir
   const { env } = frags
+  let reason: SkbDropReason = env.mem.profile.features.dropReasonConsumed ? 'CONSUMED' : 'NOT_SPECIFIED'
+  if ((queue.flags & INET_FRAG_DROP) !== 0) reason = 'FRAG_REASM_TIMEOUT'
   let sum = 0
   for (let id = queue.first; id !== 0; ) {
     const skb = env.skbs.skbs[id]
@@ -202,16 +206,19 @@ export function inetFragDestroy(cpu: Cpu, queue: FragQueue, reason: SkbDropReaso
   env.socks.rcu.running -= 1
 }
 
-// A fragment's place: `cb0` is its offset in the datagram, `len` what it covers.
+// A fragment's place: `cb0` is its offset in the datagram, `len` what it covers. `cb1` is 1 at the head of a run:
+// fragments that came one after the other without a gap, which count as one piece when others are compared with them.
 
 /**
- * Models `inet_frag_queue_insert` (net/ipv4/inet_fragment.c). Nearly always a fragment follows the last one.
+ * Models `inet_frag_queue_insert` (net/ipv4/inet_fragment.c). Nearly always a fragment follows the last one. Otherwise
+ * what lies within one run is a duplicate; runs that happen to touch are still two.
  *
  * @returns 0 and takes the skb; IPFRAG_DUP or IPFRAG_OVERLAP and leaves it.
  */
 export function inetFragQueueInsert(queue: FragQueue, skb: SkBuff, offset: number, end: number): number {
   const { skbs } = skb.env
   skb.cb0 = offset
+  skb.cb1 = 1
   skb.next = 0
   if (queue.last === 0) {
     queue.first = skb.id
@@ -219,20 +226,24 @@ export function inetFragQueueInsert(queue: FragQueue, skb: SkBuff, offset: numbe
     return 0
   }
   const last = skbs[queue.last]
-  if (last.cb0 + last.len < end) {
-    if (offset < last.cb0 + last.len) return IPFRAG_OVERLAP
+  const lastEnd = last.cb0 + last.len
+  if (lastEnd < end) {
+    if (offset < lastEnd) return IPFRAG_OVERLAP
+    if (offset === lastEnd) skb.cb1 = 0
     last.next = skb.id
     queue.last = skb.id
     return 0
   }
   let before = 0
-  for (let id = queue.first; id !== 0; id = skbs[id].next) {
-    const other = skbs[id]
-    const otherEnd = other.cb0 + other.len
-    if (end <= other.cb0) break
-    if (offset >= other.cb0 && end <= otherEnd) return IPFRAG_DUP
-    if (offset < otherEnd) return IPFRAG_OVERLAP
-    before = id
+  for (let id = queue.first; id !== 0; ) {
+    const start = skbs[id].cb0
+    if (end <= start) break
+    let tail = id
+    for (id = skbs[id].next; id !== 0 && skbs[id].cb1 === 0; id = skbs[id].next) tail = id
+    const runEnd = skbs[tail].cb0 + skbs[tail].len
+    if (offset >= start && end <= runEnd) return IPFRAG_DUP
+    if (offset < runEnd) return IPFRAG_OVERLAP
+    before = tail
   }
   if (before === 0) {
     skb.next = queue.first

@@ -21,6 +21,7 @@ import {
   fragHash,
   fragOrphan,
   INET_FRAG_COMPLETE,
+  INET_FRAG_DROP,
   INET_FRAG_FIRST_IN,
   INET_FRAG_LAST_IN,
   IPFRAG_DUP,
@@ -58,7 +59,7 @@ export function ipDefrag(env: InetEnv, cpu: Cpu, net: InetNet, skb: SkBuff, dev:
   queue.refcnt += 1
   const err = ipFragQueue(env, cpu, net, queue, skb, dev)
   queue.refcnt -= 1
-  if (!queue.hashed && queue.refcnt === 1) inetFragDestroy(cpu, queue, 'FRAG_REASM_TIMEOUT')
+  if (!queue.hashed && queue.refcnt === 1) inetFragDestroy(cpu, queue)
   return err
 }
 
@@ -177,6 +178,7 @@ function discard(cpu: Cpu, net: InetNet, queue: FragQueue, skb: SkBuff, err: num
 /** Models `ip_expire` (net/ipv4/ip_fragment.c): the time is over; the sender is told if the first fragment came. */
 export function ipExpire(env: InetEnv, cpu: Cpu, queue: FragQueue): void {
   const net = env.nets[queue.fqdir.ns]
+  queue.flags |= INET_FRAG_DROP
   inetFragKill(queue, hashOf(queue))
   net.net.mib[IP_REASM_FAILS] += 1
   net.net.mib[IP_REASM_TIMEOUT] += 1
@@ -190,5 +192,5 @@ export function ipExpire(env: InetEnv, cpu: Cpu, queue: FragQueue): void {
     icmpSendTimeExceeded(env, cpu, head)
     kfreeSkb(cpu, head, 'FRAG_REASM_TIMEOUT', 'ip_expire')
   }
-  inetFragDestroy(cpu, queue, 'FRAG_REASM_TIMEOUT')
+  inetFragDestroy(cpu, queue)
 }

@@ -10,6 +10,7 @@ import {
   fragHash,
   fragOrphan,
   INET_FRAG_COMPLETE,
+  INET_FRAG_DROP,
   INET_FRAG_FIRST_IN,
   INET_FRAG_LAST_IN,
   IPFRAG_DUP,
@@ -67,7 +68,7 @@ export function ipv6FragRcv(env: InetEnv, cpu: Cpu, net: InetNet, skb: SkBuff, d
   const whole = ip6FragQueue(env, cpu, net, queue, skb, word, dev)
   const first = queue.protocol
   queue.refcnt -= 1
-  if (!queue.hashed && queue.refcnt === 1) inetFragDestroy(cpu, queue, 'FRAG_REASM_TIMEOUT')
+  if (!queue.hashed && queue.refcnt === 1) inetFragDestroy(cpu, queue)
   return whole ? -first : 0
 }
 
@@ -185,6 +186,7 @@ function discard(cpu: Cpu, net: InetNet, queue: FragQueue, skb: SkBuff): false {
 /** Models `ip6frag_expire_frag_queue`. */
 export function ip6FragExpire(env: InetEnv, cpu: Cpu, queue: FragQueue): void {
   const net = env.nets[queue.fqdir.ns]
+  queue.flags |= INET_FRAG_DROP
   inetFragKill(queue, hashOf(queue))
   net.net.mib[REASM_FAILS] += 1
   net.net.mib[REASM_TIMEOUT] += 1
@@ -198,5 +200,5 @@ export function ip6FragExpire(env: InetEnv, cpu: Cpu, queue: FragQueue): void {
     icmpSlotsOf(env).icmp6Send(cpu, head, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0)
     kfreeSkb(cpu, head, 'FRAG_REASM_TIMEOUT', 'ip6frag_expire_frag_queue')
   }
-  inetFragDestroy(cpu, queue, 'FRAG_REASM_TIMEOUT')
+  inetFragDestroy(cpu, queue)
 }

@@ -295,6 +295,13 @@ function tcpCleanRtxQueue(
   } else if (skb !== null && measured && sackRtt >= 0 && sackRtt > tcpStampUsDelta(tp.mstamp, skb.cb4))
     flag |= FLAG_SET_XMIT_TIMER
   tp.caOps.pktsAcked(tp, pktsAcked, rs.rttUs)
+  // A packet whose loss was taken back may be sent again while its first retransmission still counts: the kernel
+  // puts that right only here, when nothing is in flight.
+  if (tp.packetsOut === 0 && tcpIsSack(tp)) {
+    tp.lostOut = 0
+    tp.sackedOut = 0
+    tp.retransOut = 0
+  }
   if (__ASSERT__)
     assert(
       tp.packetsOut >= 0 && tp.sackedOut >= 0 && tp.lostOut >= 0 && tp.retransOut >= 0,
