@@ -2,13 +2,23 @@
  * `struct proto_ops`: what a family's sockets can do for a user. Every call returns a count or 0, or a
  * negative errno. The families are in packages above this one and register here.
  */
-import type { Cpu } from '@netmem/base'
+import type { Cpu, Pfn } from '@netmem/base'
 import type { UserBuffer } from '@netmem/memory'
+import type { SkBuff } from '@netmem/skbuff'
 import type { Msg, SockAddr } from './msg.js'
 import type { NetNs } from './net-ns.js'
 import type { Sock } from './sock.js'
 import type { OptVal } from './sockopt-numbers.js'
 import type { Task } from './task.js'
+
+/** Where `spliceRead` puts packets: the owner of pipes fills it. */
+export interface SkbSplicer {
+  /**
+   * Models `skb_splice_bits` (net/core/skbuff.c): `len` bytes from `offset` on, as references to their pages where
+   * that can be. @returns bytes taken, or -EAGAIN when the pipe is full.
+   */
+  skbSpliceBits(cpu: Cpu, task: Task, sk: Sock, skb: SkBuff, offset: number, len: number): number
+}
 
 /** Models `struct proto_ops`. */
 export interface SockOps {
@@ -37,6 +47,18 @@ export interface SockOps {
   /** Models `socketpair`; only AF_UNIX has it. */
   socketpair?(cpu: Cpu, task: Task, a: Sock, b: Sock): number
   /**
+   * Models `splice_read`: received bytes go to a pipe. Sockets without it are read into fresh pages.
+   * @returns bytes, 0 at the end of the stream, or a negative errno.
+   */
+  spliceRead?(cpu: Cpu, task: Task, sk: Sock, splicer: SkbSplicer, len: number): number
+  /** Models `splice_eof` (6.5 on): a sendfile that promised more bytes ended early, what was held back goes. */
+  spliceEof?(cpu: Cpu, task: Task, sk: Sock): void
+  /**
+   * Models `sendpage` (before 6.5): one piece of one page. Sockets without it are sent a copy.
+   * @param flags `MSG_*`, MSG_SENDPAGE_NOTLAST when another piece follows. @returns bytes taken, or a negative errno.
+   */
+  sendpage?(cpu: Cpu, task: Task, sk: Sock, page: Pfn, offset: number, bytes: number, flags: number): number
+  /**
    * Models `mmap`: the socket's rings as user memory. @param offset bytes, whole pages. @param bytes whole pages.
    * @returns the area with a reference on each of its pages, or a negative errno.
    */
@@ -47,6 +69,15 @@ export interface SockOps {
   setRcvlowat?(cpu: Cpu, sk: Sock, value: number): number
   /** Models `set_peek_off`. */
   setPeekOff?(sk: Sock, value: number): number
+  /**
+   * Models `sendpage` (until 6.4): part of one page, which gets a reference of its own where it is lent.
+   * @param flags `MSG_MORE`, `MSG_SENDPAGE_NOTLAST`, `MSG_DONTWAIT`. @returns bytes taken.
+   */
+  sendpage?(cpu: Cpu, task: Task, sk: Sock, pfn: Pfn, offset: number, bytes: number, flags: number): number
+  /** Models `splice_read`: up to `len` bytes go to a pipe as pieces of pages. @returns bytes, 0 at the end, or a negative errno. */
+  spliceRead?(cpu: Cpu, task: Task, sk: Sock, sink: SpliceSink, len: number, nonblock: boolean): number
+  /** Models `splice_eof` (6.5 and later): a splice that promised more ended early. */
+  spliceEof?(cpu: Cpu, task: Task, sk: Sock): void
   /** True when SOL_SOCKET options go through `setsockopt` above first (`SOCK_CUSTOM_SOCKOPT`, and UDP). */
   readonly customSockopt?: boolean
 }

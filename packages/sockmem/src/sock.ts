@@ -125,6 +125,8 @@ export class Sock {
   v6: SockV6 | null = null
   /** The protocol's own part (`UdpSock`, `TcpSock`, `UnixSock`, ...). */
   priv: unknown = null
+  /** Models `icsk_ulp_data`: state of the protocol attached above TCP (`TlsContext`), null when there is none. */
+  ulpData: unknown = null
   readonly receiveQueue: SkbQueue
   readonly errorQueue: SkbQueue
   readonly writeQueue: SkbQueue
