@@ -95,7 +95,7 @@ export {
   sockPut,
 } from './sock-alloc.js'
 export { SockEnv, type SockEnvParams, sockEnvCreate, type WakeSlot } from './sock-env.js'
-export type { NetProtoFamily, SockOps } from './sock-ops.js'
+export type { NetProtoFamily, SkbSplicer, SockOps } from './sock-ops.js'
 export {
   skRmemAllocGet,
   skWmemAllocGet,

@@ -19,6 +19,8 @@ export class Task {
   /** Models `RLIMIT_MEMLOCK` in bytes. */
   rlimitMemlock = 8388608
   uid = 0
+  /** Models `current->splice_pipe`: the private pipe of this task's sendfile calls; who owns pipes keeps it here. */
+  splicePipe: object | null = null
 
   constructor(
     readonly pid: number,
