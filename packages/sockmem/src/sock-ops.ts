@@ -69,15 +69,6 @@ export interface SockOps {
   setRcvlowat?(cpu: Cpu, sk: Sock, value: number): number
   /** Models `set_peek_off`. */
   setPeekOff?(sk: Sock, value: number): number
-  /**
-   * Models `sendpage` (until 6.4): part of one page, which gets a reference of its own where it is lent.
-   * @param flags `MSG_MORE`, `MSG_SENDPAGE_NOTLAST`, `MSG_DONTWAIT`. @returns bytes taken.
-   */
-  sendpage?(cpu: Cpu, task: Task, sk: Sock, pfn: Pfn, offset: number, bytes: number, flags: number): number
-  /** Models `splice_read`: up to `len` bytes go to a pipe as pieces of pages. @returns bytes, 0 at the end, or a negative errno. */
-  spliceRead?(cpu: Cpu, task: Task, sk: Sock, sink: SpliceSink, len: number, nonblock: boolean): number
-  /** Models `splice_eof` (6.5 and later): a splice that promised more ended early. */
-  spliceEof?(cpu: Cpu, task: Task, sk: Sock): void
   /** True when SOL_SOCKET options go through `setsockopt` above first (`SOCK_CUSTOM_SOCKOPT`, and UDP). */
   readonly customSockopt?: boolean
 }
