@@ -2,6 +2,7 @@
  * Option names of the SOL_SOCKET level with their numbers on x86-64, and the parcel in which an option's
  * value travels between the system call and the protocol.
  */
+import type { UserBuffer } from '@netmem/memory'
 
 export const SOL_SOCKET = 1
 
@@ -78,9 +79,11 @@ export type SockoptName = keyof typeof SO
 export class OptVal {
   int = 0
   len = 4
-  /** Sixteen 32-bit words; a 64-bit value takes two, low first. */
-  readonly words = new Int32Array(16)
+  /** Thirty-two 32-bit words; a 64-bit value takes two, low first. */
+  readonly words = new Int32Array(32)
   text = ''
   /** A classic BPF program, four numbers per instruction (code, jt, jf, k); null when there is none. */
   program: Int32Array | null = null
+  /** The user memory that a pointer inside the value points into; null when nothing is mapped there. */
+  buffer: UserBuffer | null = null
 }
