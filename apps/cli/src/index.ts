@@ -4,9 +4,9 @@
  */
 import { Command, CommanderError, Option } from 'commander'
 import { EXIT_BAD_INPUT, EXIT_DONE, InputError, oneLine } from './errors.js'
+import { addAnswerCommands } from './program/answers.js'
+import { examples } from './program/examples.js'
 import { version } from './version.js'
-
-const examples = (lines: readonly string[]): string => `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}\n`
 
 /** Collects a repeatable option. */
 const collect = (value: string, before: string[] = []): string[] => [...before, value]
@@ -86,6 +86,7 @@ function program(): Command {
       const { runCommand } = await import('./commands/run.js')
       await runCommand(path, options)
     })
+  addAnswerCommands(netmem)
   const commands = [netmem, ...netmem.commands]
   for (const command of commands) {
     command.exitOverride()
