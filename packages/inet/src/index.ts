@@ -19,11 +19,14 @@ export {
   inetRouteAdd,
   neighAdd,
 } from './route.js'
+export type { FlowKey } from './tcp/inet-hashtables.js'
 export { TcpEnv } from './tcp/tcp-env.js'
 export { type TcpInfo, tcpGetInfo } from './tcp/tcp-info.js'
 export { tcpOf } from './tcp/tcp-init.js'
 export { TcpSock, tcpSk } from './tcp/tcp-sock.js'
 export { SOL_TCP, TCP_OPT } from './tcp/tcp-sockopt.js'
 export { Udp, udpOf } from './udp/udp-env.js'
+export { skbConsumeUdp, skbRecvUdp } from './udp/udp-recvmsg.js'
 export { SOL_UDP, UDP_MAX_SEGMENTS, UDP_SEGMENT } from './udp/udp-send.js'
 export { UdpSock, udpSk } from './udp/udp-sock.js'
+export { UnixSock, unixSk } from './unix/unix-sock.js'

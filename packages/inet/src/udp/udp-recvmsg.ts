@@ -130,7 +130,7 @@ export function udpRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, flags: num
 }
 
 /** Models `skb_consume_udp` (net/ipv4/udp.c). @param len bytes read, negative when only looked at. */
-function skbConsumeUdp(cpu: Cpu, sk: Sock, skb: SkBuff, len: number): void {
+export function skbConsumeUdp(cpu: Cpu, sk: Sock, skb: SkBuff, len: number): void {
   if (sk.peekOff >= 0) sk.peekOff = len < 0 ? sk.peekOff - len : Math.max(sk.peekOff - len, 0)
   if (!skbUnref(skb)) return
   const up = udpSk(sk)

@@ -204,6 +204,28 @@ export class NicHw {
     if (!q.masked) this.moderate(q, 0)
   }
 
+  /**
+   * Completes the next buffer of the first queue for a frame that is in it already: whoever drives this card
+   * moves bytes itself, as another device on the bus does. Only for cards with one queue and no offloads.
+   */
+  received(len: number): void {
+    const q = this.queue0
+    const ring = q.rx
+    const head = ring.head
+    assert(this.plain && len <= ring.bufBytes, 'a frame can not be in the buffer already')
+    if (head === ring.tail) {
+      q.stats[HW_MISSED]!++
+      return
+    }
+    const i32 = this.i32
+    const d = ring.base + head * DESC_WORDS
+    i32[d + 2] = len
+    i32[d + 3] = this.plainStatus
+    ring.head = (head + 1) & ring.mask
+    q.pending++
+    if (!q.masked) this.moderate(q, 0)
+  }
+
   private receiveOn(index: number, bytes: Uint8Array, at: number, len: number): void {
     const q = this.queues[index]!
     const ring = q.rx
