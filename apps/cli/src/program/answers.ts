@@ -52,4 +52,29 @@ export function addAnswerCommands(netmem: Command): void {
       const { fitCommand } = await import('../commands/fit.js')
       fitCommand(options)
     })
+  netmem
+    .command('explain')
+    .summary('what pasted kernel text means, which limit is near, what to look at next')
+    .description(
+      'Reads text from standard input (or the arguments): ss -tm and -um, /proc/net/sockstat, nstat, snmp and\n' +
+        'netstat, softnet_stat, slabinfo, sysctl lines, MemTotal, lines of dmesg, or the name of a drop reason,\n' +
+        'in any mixture. Exit code 1 says that a limit was reached or a setting is a mistake.',
+    )
+    .argument('[text...]', 'the text itself; default: standard input')
+    .option('--memory <bytes>', "the machine's memory, to check settings against (or paste MemTotal)")
+    .option('--json', 'print one JSON document (schema netmem-explain/1)')
+    .addHelpText(
+      'after',
+      examples([
+        'ss -tmn | netmem explain',
+        '(cat /proc/net/sockstat; sysctl net.ipv4.tcp_mem net.ipv4.udp_mem) | netmem explain',
+        'netmem explain "TCP: out of memory -- consider tuning tcp_mem"',
+        'netmem explain SOCKET_RCVBUFF',
+        'echo "net.ipv4.tcp_mem = 4096 87380 16777216" | netmem explain --memory 16G',
+      ]),
+    )
+    .action(async (words: string[], options: Record<string, unknown>) => {
+      const { explainCommand } = await import('../commands/explain.js')
+      explainCommand(words, options)
+    })
 }
