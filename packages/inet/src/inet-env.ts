@@ -7,6 +7,7 @@ import type { Memory } from '@netmem/memory'
 import { type SkBuff, type Skbuffs, skbMaxAlloc } from '@netmem/skbuff'
 import type { NetNs, Proto, Sock, SockEnv, SockOps } from '@netmem/sockmem'
 import type { NetDevice, NetDevs } from '@netmem/virtual-nic'
+import { MsgZerocopy } from '@netmem/zerocopy'
 import { Dst } from './dst.js'
 import type { InetFrags } from './inet-fragment.js'
 import type { InetNet } from './inet-net.js'
@@ -72,6 +73,8 @@ export class InetEnv {
   rawSockets = 0
   frags!: InetFrags
   frags6!: InetFrags
+  /** Notifications of sends by reference, UDP's and TCP's. */
+  readonly zerocopy: MsgZerocopy
   /** Addresses of the packet in hand. */
   readonly scratch6 = { saddr: new Int32Array(4), daddr: new Int32Array(4) }
   readonly scratchFlow6 = { saddr6: new Int32Array(4), daddr6: new Int32Array(4) }
@@ -92,6 +95,7 @@ export class InetEnv {
     this.profile = params.socks.profile
     this.seed = params.seed ?? 1
     this.maxAlloc = skbMaxAlloc(this.skbs.sizes)
+    this.zerocopy = new MsgZerocopy(params.socks)
   }
 
   /** Four big-endian words of packet memory; valid until the next call. @param at byte offset. */

@@ -144,3 +144,4 @@ export const CAP_NET_RAW = 1 << 1
 export const CAP_SYS_RESOURCE = 1 << 2
 export const CAP_NET_BIND_SERVICE = 1 << 3
 export const CAP_SYS_ADMIN = 1 << 4
+export const CAP_IPC_LOCK = 1 << 5

@@ -120,4 +120,5 @@ export {
   tcpStreamMemoryFree,
 } from './tcp-prot.js'
 export { skUnusedReservedMem } from './unused-reserved.js'
+export { currentUser, UserStruct } from './user.js'
 export * from './wakeup.js'

@@ -20,6 +20,7 @@ import { Rcu } from './rcu.js'
 import type { Sock } from './sock.js'
 import type { NetProtoFamily } from './sock-ops.js'
 import { Sysctls } from './sysctls.js'
+import type { UserStruct } from './user.js'
 
 /** What sockets need from the machine. */
 export interface SockEnvParams {
@@ -56,6 +57,8 @@ export class SockEnv {
   /** Sockets by id; id 0 is no socket, freed ids are null until they are used again. */
   readonly socks: (Sock | null)[] = [null]
   readonly freeIds: number[] = []
+  /** See `currentUser`. */
+  readonly users: UserStruct[] = []
   readonly socketCache: KmemCache
   /** Who wants to know of wake-ups: the kernel model's poll and blocking calls. */
   wake: WakeSlot | null = null

@@ -4,7 +4,7 @@
  */
 import type { Cpu } from '@netmem/base'
 import { PageFrag } from '@netmem/page-frag'
-import { CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_ADMIN } from './constants.js'
+import { CAP_IPC_LOCK, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_ADMIN } from './constants.js'
 import type { MemCgroup } from './memcg.js'
 import type { NetNs } from './net-ns.js'
 
@@ -15,7 +15,7 @@ export class Task {
   /** The group that sockets made by this task are charged to; null for the root group. */
   memcg: MemCgroup | null = null
   /** `CAP_*` bits. The default is root without CAP_SYS_RESOURCE. */
-  caps = CAP_NET_ADMIN | CAP_NET_RAW | CAP_NET_BIND_SERVICE | CAP_SYS_ADMIN
+  caps = CAP_NET_ADMIN | CAP_NET_RAW | CAP_NET_BIND_SERVICE | CAP_SYS_ADMIN | CAP_IPC_LOCK
   /** Models `RLIMIT_MEMLOCK` in bytes. */
   rlimitMemlock = 8388608
   uid = 0

@@ -9,6 +9,7 @@ import {
   localBhDisable,
   localBhEnable,
   NETIF_F_CSUM_MASK,
+  NETIF_F_HW_CSUM,
   NETIF_F_SG,
   SKB_GSO_TCPV4,
   SKB_GSO_TCPV6,
@@ -72,7 +73,8 @@ export class TcpIp {
     const tp = tcpSk(sk)
     const { dev } = dst
     tp.inet.dst = dst
-    tp.routeCaps = dev.features
+    // TCP may always gather: what a device cannot is done in software before it.
+    tp.routeCaps = dev.features | NETIF_F_SG | NETIF_F_HW_CSUM
     // Software segmentation makes every device with scatter and gather able to take large packets.
     const sg = (dev.features & NETIF_F_SG) !== 0 && (dev.features & NETIF_F_CSUM_MASK) !== 0
     tp.gsoType = sk.family === AF_INET6 ? SKB_GSO_TCPV6 : SKB_GSO_TCPV4

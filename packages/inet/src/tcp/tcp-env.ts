@@ -15,6 +15,7 @@ import {
 } from '@netmem/memory'
 import { CoalesceResult, type Skbuffs } from '@netmem/skbuff'
 import type { NetNs, Proto, Sock, SockEnv } from '@netmem/sockmem'
+import type { MsgZerocopy } from '@netmem/zerocopy'
 import { InetBindTable } from './inet-bind.js'
 import { FlowKey, InetHashinfo } from './inet-hashtables.js'
 import type { RequestSock } from './request-sock.js'
@@ -117,6 +118,8 @@ export class TcpEnv {
   proto!: Proto
   proto6!: Proto
   ip!: TcpIp
+  /** Notifications of sends by reference. */
+  zerocopy!: MsgZerocopy
 
   constructor(
     readonly socks: SockEnv,

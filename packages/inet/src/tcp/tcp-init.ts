@@ -44,6 +44,7 @@ export function tcpInit(inet: InetEnv, seed: number): TcpEnv {
   const { socks } = inet
   const env = new TcpEnv(socks, socks.cpus, seed)
   env.ip = new TcpIp(inet)
+  env.zerocopy = inet.zerocopy
   inet.owned.tcp = env
   socks.tcpWfree = registerSkbDestructor(inet.skbs, (cpu, skb) => tcpWfree(socks, cpu, skb))
   registerClockHandlers(env)

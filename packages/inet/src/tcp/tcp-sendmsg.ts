@@ -8,19 +8,25 @@ import { PageFrag } from '@netmem/page-frag'
 import {
   fragLen,
   nrFrags,
+  SKBFL_MANAGED_FRAG_REFS,
+  SKBFL_PURE_ZEROCOPY,
   type SkBuff,
   setFragLen,
+  setShinfoFlags,
+  shinfoFlags,
   skbCanCoalesce,
   skbFillPageDesc,
   skbHeaderRelease,
   skbQueueEmpty,
   skbQueueTail,
   skbUnlink,
+  skbZcopyPure,
 } from '@netmem/skbuff'
 import {
   MSG_EOR,
   MSG_MORE,
   MSG_OOB,
+  MSG_ZEROCOPY,
   type Msg,
   SEND_SHUTDOWN,
   SOCKF_NOSPACE,
@@ -41,6 +47,7 @@ import {
   TCP_SYN_RECV,
   TCP_SYN_SENT,
 } from '@netmem/sockmem'
+import { skbZerocopyIterStream } from '@netmem/zerocopy'
 import { tcpSlowStartAfterIdleCheck } from './tcp-cong.js'
 import { tcpStreamAllocSkb } from './tcp-fragment.js'
 import { lockSock, tcpReleaseSock } from './tcp-lock.js'
@@ -52,6 +59,7 @@ import { TCPCB_EOR, TCPHDR_ACK, TCPHDR_PSH } from './tcp-skb.js'
 import { TCP_NAGLE_CORK, TCP_NAGLE_PUSH, type TcpSock, TSQ_THROTTLED, tcpSk } from './tcp-sock.js'
 import { tcpSpendCopy } from './tcp-time.js'
 import { tcpForcedPush, tcpPushOne, tcpPushPendingFramesNow, tcpSendHead, tcpWriteQueueTail } from './tcp-xmit.js'
+import { tcpDowngradeZcopyPure, tcpZerocopyBegin, tcpZerocopyEnd } from './tcp-zerocopy.js'
 
 /** New packets between two looks at what arrived meanwhile. */
 const PROCESS_BACKLOG_AFTER = 16
@@ -61,6 +69,9 @@ const FILL_WAIT = -10000
 const FILL_RESTART = -10001
 const NEW_SEGMENT = -10002
 
+/** A packet with one of these is not ready for copied bytes. */
+const DOWNGRADES = SKBFL_PURE_ZEROCOPY | SKBFL_MANAGED_FRAG_REFS
+
 /** What one call of `tcp_sendmsg` carries along; one per machine, for calls do not overlap. */
 export class SendState {
   mss = 0
@@ -68,6 +79,10 @@ export class SendState {
   goal = 0
   /** Packets made since the backlog was last looked at. */
   newSkbs = 0
+  /** What waits for the pages of a send by reference, 0 none. */
+  ubuf = 0
+  /** How the bytes go: 0 copied, MSG_ZEROCOPY as the writer's pages. */
+  zc = 0
   /** Stands for the socket's own fragment while a call uses that. */
   readonly sockFrag = new PageFrag()
 }
@@ -85,10 +100,14 @@ function tcpSendmsgLocked(cpu: Cpu, task: Task, sk: Sock, msg: Msg): number {
   const tp = tcpSk(sk)
   const state = tp.env.sendState
   const { flags, iter } = msg
+  if ((flags & MSG_ZEROCOPY) !== 0 && iovIterCount(iter) > 0) {
+    const err = tcpZerocopyBegin(cpu, task, sk, tp, msg, state)
+    if (err !== 0) return sendError(cpu, sk, tp, msg, err)
+  }
   tcpRateCheckAppLimited(tp)
   if (sk.state !== TCP_ESTABLISHED && sk.state !== TCP_CLOSE_WAIT) {
     const err = waitConnect(sk)
-    if (err !== 0) return sendError(cpu, sk, tp, err)
+    if (err !== 0) return sendError(cpu, sk, tp, msg, err)
   }
   state.newSkbs = 0
   sendMss(sk, tp, state, flags)
@@ -131,9 +150,10 @@ function tcpSendmsgLocked(cpu: Cpu, task: Task, sk: Sock, msg: Msg): number {
   }
   if (err !== 0) {
     tcpRemoveEmptySkb(cpu, sk)
-    if (copied === 0) return sendError(cpu, sk, tp, err)
+    if (copied === 0) return sendError(cpu, sk, tp, msg, err)
   }
   if (copied !== 0) tcpPush(cpu, sk, tp, flags, state, tp.nonagle)
+  if (state.ubuf !== 0) tcpZerocopyEnd(cpu, tp, msg, state, false)
   return copied
 }
 
@@ -155,7 +175,11 @@ function tcpFill(cpu: Cpu, task: Task, sk: Sock, tp: TcpSock, msg: Msg, state: S
       if (rc !== 0) return rc
       skb = tcpWriteQueueTail(sk) as SkBuff
     }
-    const bytes = tcpAppend(cpu, task, sk, tp, msg, skb, Math.min(state.goal - skb.len, iovIterCount(msg.iter)))
+    const most = Math.min(state.goal - skb.len, iovIterCount(msg.iter))
+    const bytes =
+      state.zc === 0
+        ? tcpAppend(cpu, task, sk, tp, msg, skb, most)
+        : tcpAppendZerocopy(cpu, sk, tp, msg, skb, most, state)
     if (bytes !== NEW_SEGMENT) return bytes
     skb = null
   }
@@ -203,6 +227,7 @@ function tcpAppend(cpu: Cpu, task: Task, sk: Sock, tp: TcpSock, msg: Msg, skb: S
     tcpMarkPush(tp, skb)
     return NEW_SEGMENT
   }
+  if ((shinfoFlags(skb) & DOWNGRADES) !== 0 && !tcpDowngradeZcopyPure(cpu, sk, skb)) return FILL_WAIT
   const wanted = tcpWmemSchedule(cpu, sk, tp, Math.min(most, pfrag.size - pfrag.offset))
   if (wanted === 0) return FILL_WAIT
   const to = ((pfrag.page << 12) + pfrag.offset) as Addr
@@ -222,6 +247,29 @@ function tcpAppend(cpu: Cpu, task: Task, sk: Sock, tp: TcpSock, msg: Msg, skb: S
   pfrag.offset += wanted
   if (sk.useTaskFrag === 0) sk.fragOffset = pfrag.offset
   return wanted
+}
+
+/** The writer's own pages, as many as there are slots. @returns bytes, `NEW_SEGMENT`, `FILL_WAIT` or -EFAULT. */
+function tcpAppendZerocopy(
+  cpu: Cpu,
+  sk: Sock,
+  tp: TcpSock,
+  msg: Msg,
+  skb: SkBuff,
+  most: number,
+  state: SendState,
+): number {
+  // An empty packet whose first bytes are user pages begins as a pure one.
+  if (skb.len === 0) setShinfoFlags(skb, shinfoFlags(skb) | SKBFL_PURE_ZEROCOPY)
+  let wanted = most
+  if (!skbZcopyPure(skb)) {
+    wanted = tcpWmemSchedule(cpu, sk, tp, most)
+    if (wanted === 0) return FILL_WAIT
+  }
+  const bytes = skbZerocopyIterStream(tp.env.zerocopy, cpu, sk, skb, msg, wanted, state.ubuf)
+  if (bytes !== -ERRNO.EMSGSIZE && bytes !== -ERRNO.EEXIST) return bytes
+  tcpMarkPush(tp, skb)
+  return NEW_SEGMENT
 }
 
 // Kernel sockets that may send in any context fill a page of their own.
@@ -263,7 +311,8 @@ function waitConnect(sk: Sock): number {
 }
 
 /** The end of a call that took nothing. */
-function sendError(cpu: Cpu, sk: Sock, tp: TcpSock, err: number): number {
+function sendError(cpu: Cpu, sk: Sock, tp: TcpSock, msg: Msg, err: number): number {
+  if (tp.env.sendState.ubuf !== 0) tcpZerocopyEnd(cpu, tp, msg, tp.env.sendState, true)
   const ret = skStreamError(sk, err)
   // Nobody else would wake this writer: nothing of it is queued.
   if (ret === -ERRNO.EAGAIN && skbQueueEmpty(tp.rtxQueue) && skbQueueEmpty(sk.writeQueue)) sk.writeSpace(cpu, sk)
