@@ -103,8 +103,8 @@ export function inetInit(params: InetParams): InetEnv {
   slots.sockWfree = socks.sockWfree
   slots.udpGroLookup = (skb, network, transport) => udpGroLookup(udp, skb, network, transport)
   unixInit(socks)
-  devAddPack(env.devs, { type: ETH_P_IP, func: (cpu, skb, dev) => ipRcv(env, cpu, skb, dev) })
-  devAddPack(env.devs, { type: ETH_P_IPV6, func: (cpu, skb, dev) => ipv6Rcv(env, cpu, skb, dev) })
+  devAddPack(env.devs, { type: ETH_P_IP, name: 'ip_rcv', func: (cpu, skb, dev) => ipRcv(env, cpu, skb, dev) })
+  devAddPack(env.devs, { type: ETH_P_IPV6, name: 'ipv6_rcv', func: (cpu, skb, dev) => ipv6Rcv(env, cpu, skb, dev) })
   return env
 }
 

@@ -5,7 +5,7 @@
 import { Cpu, EventQueue, type KernelProfile, Trace } from '@netmem/base'
 import { type DmaParams, dmaInit } from '@netmem/dma'
 import { inetInit } from '@netmem/inet'
-import { memoryCreate, nrFreeBufferPages } from '@netmem/memory'
+import { memoryCreate, nrFreeBufferPages, totalramPages } from '@netmem/memory'
 import { pagePoolsInit } from '@netmem/page-pool'
 import { skbInit } from '@netmem/skbuff'
 import { Sysctls, sockEnvCreate } from '@netmem/sockmem'
@@ -14,6 +14,7 @@ import { netDevSysctlApply } from './device-sysctl.js'
 import { Kernel } from './kernel.js'
 import { bootLimits } from './sysctl/boot-limits.js'
 import { SysctlFiles } from './sysctl/files.js'
+import { vmSysctlBoot } from './sysctl/vm.js'
 
 export interface BootParams {
   readonly profile: KernelProfile
@@ -71,6 +72,7 @@ export function bootKernel(params: BootParams): Kernel {
   })
   const devs = netDevInit({ mem, skbs, pagePools, cpus, clock, trace, profile, seed })
   netDevSysctlApply(devs, sysctls)
+  vmSysctlBoot(mem, sysctls)
   const socks = sockEnvCreate({ mem, skbs, cpus, clock, trace, profile, sysctls })
   const inet = inetInit({ socks, devs, seed })
   const kernel = new Kernel({
@@ -89,7 +91,8 @@ export function bootKernel(params: BootParams): Kernel {
     syscallNs: params.syscallNs ?? DEFAULT_SYSCALL_NS,
   })
   const net = kernel.links.netCreate()
-  if (params.limits === 'memory') setSysctls(kernel, bootLimits(nrFreeBufferPages(mem), maxReadShare(profile)))
+  if (params.limits === 'memory')
+    setSysctls(kernel, bootLimits(nrFreeBufferPages(mem), maxReadShare(profile), totalramPages(mem)))
   setSysctls(kernel, params.sysctl ?? {})
   kernel.links.loUp(net)
   return kernel

@@ -12,6 +12,18 @@ export { buildFrame, type FrameTarget } from './player/frames.js'
 // Traces and scenarios.
 export { type PlayOptions, playTrace, type TraceMismatch, type TraceReport } from './player/play-trace.js'
 export { Process } from './process.js'
+// /proc and /sys.
+export { cgroupPath } from './procfs/cgroup.js'
+export { procFiles, procRead, sysctlName, sysctlPath, sysFiles } from './procfs/files.js'
+export { modelHost, type ProcHost } from './procfs/host.js'
+export { type FileWriter, ProcFs } from './procfs/procfs.js'
+export {
+  monitorNetworkMemory,
+  TUNE_NETWORK_MEMORY,
+  type TuneResult,
+  tuneNetworkMemory,
+} from './procfs/scripts.js'
+export { ssSkmem } from './procfs/ss.js'
 export {
   type MsgParams,
   SOCK_CLOEXEC,

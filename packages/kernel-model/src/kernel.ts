@@ -15,8 +15,10 @@ import { Links } from './links.js'
 import { sysMunmap } from './mmap.js'
 import type { Net } from './net.js'
 import { Process } from './process.js'
+import { ProcFs } from './procfs/procfs.js'
 import { socketFile } from './socket-file.js'
 import type { SysctlFiles } from './sysctl/files.js'
+import { vmSysctlApply } from './sysctl/vm.js'
 
 /** The packages' states, as `bootKernel` made them. */
 export interface KernelParts {
@@ -53,6 +55,8 @@ export class Kernel {
   readonly random: Prng
   /** Devices, addresses, namespaces. */
   readonly links: Links
+  /** The files of /proc and /sys. */
+  readonly procfs: ProcFs
   /** What one system call takes, in virtual nanoseconds. */
   readonly syscallNs: number
   /** All namespaces; the first is the initial one. */
@@ -75,6 +79,7 @@ export class Kernel {
     this.random = new Prng(parts.seed)
     this.syscallNs = parts.syscallNs
     this.links = new Links(this)
+    this.procfs = new ProcFs(this)
   }
 
   get initNet(): Net {
@@ -102,6 +107,7 @@ export class Kernel {
   sysctlWrite(net: Net, name: string, text: string): number {
     const err = this.sysctlFiles.write(this.socks.sysctls, net.ns.sysctls, name, text)
     netDevSysctlApply(this.devs, this.socks.sysctls)
+    if (name.startsWith('vm.')) vmSysctlApply(this.mem, this.socks.sysctls)
     return err
   }
 

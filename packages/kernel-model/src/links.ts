@@ -82,6 +82,8 @@ export interface XdpAttachment {
   readonly frags: boolean
 }
 
+const CONGESTION_CONTROL = 'net.ipv4.tcp_congestion_control'
+
 const XDP_VERDICTS: Readonly<Record<string, number>> = {
   aborted: XDP_ABORTED,
   drop: XDP_DROP,
@@ -103,6 +105,13 @@ export class Links {
   netCreate(): Net {
     const { kernel } = this
     const ns = kernel.nets.length === 0 ? kernel.socks.initNet : kernel.socks.netCreate()
+    // Models `tcp_sk_init`: a new namespace starts with the initial one's buffer sizes and congestion control.
+    const { initNet } = kernel.socks
+    if (ns !== initNet) {
+      ns.tcpRmem.set(initNet.tcpRmem)
+      ns.tcpWmem.set(initNet.tcpWmem)
+      ns.sysctls.setText(CONGESTION_CONTROL, initNet.sysctls.text(CONGESTION_CONTROL))
+    }
     const lo = loopbackCreate(kernel.devs, ns.id)
     assert(typeof lo !== 'number', 'a namespace has one loopback device')
     const net = new Net(ns, lo)

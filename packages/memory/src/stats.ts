@@ -7,6 +7,7 @@ import {
   MIGRATE_NAMES,
   MIGRATE_TYPES,
   NR_PAGE_ORDERS,
+  PAGEBLOCK_ORDER,
   WMARK_HIGH,
   WMARK_LOW,
   WMARK_MIN,
@@ -111,6 +112,7 @@ export interface ZoneInfo {
   readonly spanned: number
   readonly present: number
   readonly managed: number
+  readonly startPfn: number
   /** By highest zone: DMA, DMA32, Normal. */
   readonly protection: readonly number[]
   readonly nrFreeHighatomic: number
@@ -125,6 +127,8 @@ export interface ZoneInfo {
   readonly numa: NumaStats
   /** Free blocks by type name and order, as /proc/pagetypeinfo has them. */
   readonly types: Readonly<Record<string, readonly number[]>>
+  /** Page blocks by type name, free or not. */
+  readonly blocks: Readonly<Record<string, number>>
 }
 
 /** Models the `numa_*` counters of /proc/vmstat and zoneinfo; blocks. */
@@ -167,6 +171,7 @@ export function zoneInfo(mem: Memory): ZoneInfo[] {
     spanned: zone.endPfn - zone.startPfn,
     present: zone.endPfn - zone.startPfn,
     managed: zone.managed,
+    startPfn: zone.startPfn,
     protection: [...zone.lowmemReserve],
     nrFreeHighatomic: zone.freeHighatomic,
     pagesets: zone.pcp.map(({ count, high, batch, highMin, highMax }, cpu) => ({
@@ -184,7 +189,16 @@ export function zoneInfo(mem: Memory): ZoneInfo[] {
         Array.from({ length: NR_PAGE_ORDERS }, (_, order) => zone.freeCount[order * MIGRATE_TYPES + type]!),
       ]),
     ),
+    blocks: pageblocksByType(mem, zone),
   }))
+}
+
+/** Models `pagetypeinfo_showblockcount_print`: what each page block of a zone is for. */
+function pageblocksByType(mem: Memory, zone: Zone): Record<string, number> {
+  const counts = new Array<number>(MIGRATE_TYPES).fill(0)
+  for (let block = zone.startPfn >>> PAGEBLOCK_ORDER; block << PAGEBLOCK_ORDER < zone.endPfn; block++)
+    counts[mem.pages.block[block]! & 7]! += 1
+  return Object.fromEntries(MIGRATE_NAMES.map((name, type) => [name, counts[type]!]))
 }
 
 /** Models `nr_free_pages`. */

@@ -105,6 +105,7 @@ export {
   ETH_P_IP,
   ETH_P_IPV6,
   ETH_P_LOOPBACK,
+  ptypeInNs,
 } from './packet-type.js'
 export { Qdisc } from './qdisc.js'
 export {

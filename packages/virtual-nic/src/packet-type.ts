@@ -31,6 +31,8 @@ export {
 export interface PacketType {
   /** An EtherType, or `ETH_P_ALL` for a tap. */
   readonly type: number
+  /** The handler's name in /proc/net/ptype; a packet socket's when absent. */
+  readonly name?: string
   /** Only packets of this device; null for all. */
   readonly dev?: NetDevice | null
   /** Only packets of this network namespace; absent for all. */

@@ -47,6 +47,8 @@ export class TimewaitSock {
   rcvWscale = 0
   lastOowAckTime = 0
   event = 0
+  /** When it is over, in virtual nanoseconds. */
+  expiresNs = 0
   tb: InetBindBucket | null = null
   tb2: InetBindBucket | null = null
 
@@ -125,7 +127,8 @@ function twSchedule(tw: TimewaitSock, timeo: number): void {
   const { env } = tw
   if (tw.event !== 0) env.clock.cancel(tw.event)
   const tick = Math.floor(env.clock.nowNs / env.jiffyNs) + timerWheelDelay(env.jiffies(), timeo)
-  tw.event = env.clock.schedule(tick * env.jiffyNs, env.twTimerHandler, tw.id)
+  tw.expiresNs = tick * env.jiffyNs
+  tw.event = env.clock.schedule(tw.expiresNs, env.twTimerHandler, tw.id)
 }
 
 /** Models `inet_twsk_reschedule`. */

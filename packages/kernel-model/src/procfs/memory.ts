@@ -1,5 +1,5 @@
 /** /proc/slabinfo, buddyinfo and meminfo: memory by cache, by order and in all. */
-import { buddyInfo, nrFreePages, slabInfo, totalramPages, vmStat } from '@netmem/memory'
+import { buddyInfo, nrFreePages, slabInfo, totalramPages, vmStat, zoneInfo } from '@netmem/memory'
 import type { Kernel } from '../kernel.js'
 
 const PAGE_KB = 4
@@ -32,8 +32,32 @@ export function buddyinfoShow(kernel: Kernel): string {
     .join('')
 }
 
+/** Models `si_mem_available` (mm/show_mem.c): pages that could be had without swapping. */
+function siMemAvailable(kernel: Kernel, reclaimable: number): number {
+  let reserved = 0
+  let low = 0
+  for (const zone of zoneInfo(kernel.mem)) {
+    reserved += Math.min(zone.managed, Math.max(...zone.protection, 0) + zone.high)
+    low += zone.low
+  }
+  const slab = reclaimable - Math.min(Math.floor(reclaimable / 2), low)
+  return Math.max(0, nrFreePages(kernel.mem) - reserved + slab)
+}
+
+/** Lines of /proc/meminfo in their order; those that 6.1 has not are marked. */
+const MEMINFO =
+  'MemTotal MemFree MemAvailable Buffers Cached SwapCached Active Inactive Active(anon) Inactive(anon) Active(file) ' +
+  'Inactive(file) Unevictable Mlocked SwapTotal SwapFree Zswap Zswapped Dirty Writeback AnonPages Mapped Shmem ' +
+  'KReclaimable Slab SReclaimable SUnreclaim KernelStack PageTables SecPageTables NFS_Unstable Bounce WritebackTmp ' +
+  'CommitLimit Committed_AS VmallocTotal VmallocUsed VmallocChunk Percpu AnonHugePages ShmemHugePages ' +
+  'ShmemPmdMapped FileHugePages FilePmdMapped Balloon* HugePages_Total HugePages_Free HugePages_Rsvd ' +
+  'HugePages_Surp Hugepagesize Hugetlb DirectMap4k DirectMap2M DirectMap1G'
+const VMALLOC_TOTAL_KB = 34359738367
+const HUGE_PAGE_KB = 2048
+
 /**
- * Models `meminfo_proc_show` (fs/proc/meminfo.c). Differs: only the lines that the model keeps account of.
+ * Models `meminfo_proc_show` (fs/proc/meminfo.c). Differs: what the model keeps no account of stands at 0, user memory
+ * among it.
  *
  * @returns the file's text; kilobytes.
  */
@@ -41,12 +65,25 @@ export function meminfoProcShow(kernel: Kernel): string {
   const stat = vmStat(kernel.mem)
   const reclaimable = stat.nr_slab_reclaimable ?? 0
   const unreclaimable = stat.nr_slab_unreclaimable ?? 0
-  const lines: readonly (readonly [string, number])[] = [
-    ['MemTotal', totalramPages(kernel.mem)],
-    ['MemFree', nrFreePages(kernel.mem)],
-    ['Slab', reclaimable + unreclaimable],
-    ['SReclaimable', reclaimable],
-    ['SUnreclaim', unreclaimable],
-  ]
-  return lines.map(([name, pages]) => `${`${name}:`.padEnd(16)}${String(pages * PAGE_KB).padStart(8)} kB\n`).join('')
+  const total = totalramPages(kernel.mem)
+  const pages: Readonly<Record<string, number>> = {
+    MemTotal: total,
+    MemFree: nrFreePages(kernel.mem),
+    MemAvailable: siMemAvailable(kernel, reclaimable),
+    KReclaimable: reclaimable,
+    Slab: reclaimable + unreclaimable,
+    SReclaimable: reclaimable,
+    SUnreclaim: unreclaimable,
+    CommitLimit: Math.floor(total / 2),
+    DirectMap4k: total,
+  }
+  const kilobytes: Readonly<Record<string, number>> = { VmallocTotal: VMALLOC_TOTAL_KB, Hugepagesize: HUGE_PAGE_KB }
+  return MEMINFO.split(' ')
+    .filter((name) => !name.endsWith('*') || kernel.profile.features.pcpFloatingHigh)
+    .map((marked) => {
+      const name = marked.replace('*', '')
+      const value = kilobytes[name] ?? (pages[name] ?? 0) * PAGE_KB
+      return `${`${name}:`.padEnd(16)}${String(value).padStart(8)}${name.startsWith('HugePages_') ? '' : ' kB'}\n`
+    })
+    .join('')
 }

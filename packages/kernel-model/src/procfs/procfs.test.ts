@@ -6,6 +6,7 @@ import type { Kernel } from '../kernel.js'
 import { loopback } from '../player/calls.js'
 import { SOCK_NONBLOCK, sysBind, sysSendmsg, sysSocket } from '../syscalls.js'
 import { procFiles, procRead } from './files.js'
+import { modelHost } from './host.js'
 import { monitorNetworkMemory, tuneNetworkMemory } from './scripts.js'
 
 function machine(name = 'linux-6.18-x86_64'): { kernel: Kernel; read: (path: string) => string } {
@@ -125,7 +126,7 @@ describe('files', () => {
 describe('the scripts that are passed around', () => {
   it('write what they write, and the kernel makes of it what it makes', () => {
     const { kernel } = machine()
-    const results = Object.fromEntries(tuneNetworkMemory(kernel, kernel.initNet).map((entry) => [entry.name, entry]))
+    const results = Object.fromEntries(tuneNetworkMemory(modelHost(kernel)).map((entry) => [entry.name, entry]))
     expect(Object.values(results).every((entry) => entry.result === '0')).toBe(true)
     expect(results['net.ipv4.udp_rmem_min']!.value).toBe('8192')
     expect(results['net.ipv4.udp_mem']!.value).toBe('16777216\t767734\t1151598')
@@ -138,7 +139,7 @@ describe('the scripts that are passed around', () => {
   it('print what the network holds, one round at a time', () => {
     const { kernel } = machine()
     traffic(kernel, 1)
-    const text = monitorNetworkMemory(kernel, kernel.initNet)
+    const text = monitorNetworkMemory(modelHost(kernel))
     expect(text).toContain('=== Socket memory ===\nsockets: used 2\n')
     expect(text).toContain('skbuff_small_head')
     expect(text).toContain(

@@ -3,9 +3,8 @@
  * prints what the network holds. They show what such scripts really do on a kernel.
  */
 import { errnoName } from '@netmem/base'
-import type { Kernel } from '../kernel.js'
-import type { Net } from '../net.js'
-import { procRead } from './files.js'
+import { sysctlPath } from './files.js'
+import type { ProcHost } from './host.js'
 
 /** The values of the script, as it writes them. Several are not what their author meant; see `tuneNetworkMemory`. */
 export const TUNE_NETWORK_MEMORY: readonly (readonly [name: string, value: string])[] = [
@@ -42,10 +41,11 @@ export interface TuneResult {
  * first of three; a single number written to `udp_mem` changes the first of three and leaves a first limit
  * above the last.
  */
-export function tuneNetworkMemory(kernel: Kernel, net: Net, list = TUNE_NETWORK_MEMORY): TuneResult[] {
+export function tuneNetworkMemory(host: ProcHost, list = TUNE_NETWORK_MEMORY): TuneResult[] {
   return list.map(([name, written]) => {
-    const err = kernel.sysctlWrite(net, name, written)
-    return { name, written, result: err === 0 ? '0' : errnoName(err), value: kernel.sysctlRead(net, name) ?? '' }
+    const path = sysctlPath(name)
+    const err = host.write(path, written)
+    return { name, written, result: err === 0 ? '0' : errnoName(err), value: (host.read(path) ?? '').trimEnd() }
   })
 }
 
@@ -53,18 +53,16 @@ const section = (title: string, lines: readonly string[]): string => `${[`=== ${
 const linesOf = (text: string | null): string[] => (text ?? '').split('\n').filter((line) => line !== '')
 
 /**
- * Models `monitor_network_memory`: one round of it, at the machine's present virtual time. The script waits ten
- * seconds between rounds; here the caller lets time pass.
+ * Models `monitor_network_memory`: one round of it, as the host stands now. The script waits ten seconds between
+ * rounds; here the caller lets time pass.
  */
-export function monitorNetworkMemory(kernel: Kernel, net: Net): string {
-  const slab = linesOf(procRead(kernel, net, '/proc/slabinfo')).filter((line) => line.includes('skbuff'))
-  const sockstat = linesOf(procRead(kernel, net, '/proc/net/sockstat'))
-  const devices = [...net.devices.keys()].flatMap((name) => {
-    const read = (counter: string): string =>
-      (procRead(kernel, net, `/sys/class/net/${name}/statistics/${counter}`) ?? '').trim()
-    return [
-      `${name}: rx_dropped ${read('rx_dropped')} tx_dropped ${read('tx_dropped')} rx_fifo_errors ${read('rx_fifo_errors')}`,
-    ]
+export function monitorNetworkMemory(host: ProcHost): string {
+  // Only root reads slabinfo: without it the section stays empty, as the script's does.
+  const slab = linesOf(host.read('/proc/slabinfo')).filter((line) => line.includes('skbuff'))
+  const sockstat = linesOf(host.read('/proc/net/sockstat'))
+  const devices = host.list('/sys/class/net').map((name) => {
+    const read = (counter: string): string => (host.read(`/sys/class/net/${name}/statistics/${counter}`) ?? '').trim()
+    return `${name}: rx_dropped ${read('rx_dropped')} tx_dropped ${read('tx_dropped')} rx_fifo_errors ${read('rx_fifo_errors')}`
   })
   return [
     section('Socket memory', sockstat),
