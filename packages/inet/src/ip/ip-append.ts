@@ -29,9 +29,21 @@ import {
   skbQueueTail,
   skbReserve,
   skbTailroom,
+  skbZcopy,
+  skbZcopySet,
 } from '@netmem/skbuff'
-import { MSG_MORE, type Msg, mibIndex, type Sock, sockAllocSendSkb } from '@netmem/sockmem'
+import {
+  MSG_MORE,
+  MSG_ZEROCOPY,
+  type Msg,
+  mibIndex,
+  SOCKF_ZEROCOPY,
+  type Sock,
+  sockAllocSendSkb,
+  type Task,
+} from '@netmem/sockmem'
 import { NETIF_F_HW_CSUM, NETIF_F_IP_CSUM, NETIF_F_IPV6_CSUM, NETIF_F_SG } from '@netmem/virtual-nic'
+import { msgZerocopyCopied, msgZerocopyRealloc, netZcopyPutAbort, skbZerocopyIterDgram } from '@netmem/zerocopy'
 import { type Dst, llReservedSpace } from '../dst.js'
 import type { InetEnv } from '../inet-env.js'
 import type { Cork } from './cork.js'
@@ -40,11 +52,14 @@ import type { Cork } from './cork.js'
 export interface AppendSource {
   /** Models `getfrag`. @returns 0, or -EFAULT. Adds to the packet's checksum when the device will not make it. */
   getfrag(env: InetEnv, cpu: Cpu, to: Addr, offset: number, bytes: number, odd: number, skb: SkBuff): number
-  /** User pages to send without a copy, when the call asked for it (MSG_ZEROCOPY, MSG_SPLICE_PAGES). */
+  /** Pages to send without a copy, when the call asked for it with MSG_SPLICE_PAGES. */
   zeroCopy(): ZeroCopyAppend | null
+  /** The call and who makes it, for sends with MSG_ZEROCOPY. */
+  readonly msg?: Msg
+  readonly task?: Task
 }
 
-/** What zero-copy sends plug in: models `skb_zerocopy_iter_dgram` and `skb_splice_from_iter`. */
+/** What sends from pipes plug in: models `skb_splice_from_iter`. */
 export interface ZeroCopyAppend {
   /** Only headers are linear; false: the bytes are copied after all, and the notification says so. */
   readonly paged: boolean
@@ -95,6 +110,7 @@ export const IPV6_APPEND: AppendFormat = {
 /** Where `ip_generic_getfrag` copies from: the caller's message. One per call site, reused. */
 export class MsgSource implements AppendSource {
   msg!: Msg
+  task!: Task
   zc: ZeroCopyAppend | null = null
 
   /** Models `ip_generic_getfrag` (net/ipv4/ip_output.c). */
@@ -152,6 +168,24 @@ export function ipAppendDataTo(
     csummode = CHECKSUM_PARTIAL
 
   let paged = cork.gsoSize !== 0
+  let skb: SkBuff | null = queue.last === 0 ? null : skbs.skbs[queue.last]
+  // What waits for the pages of a send with MSG_ZEROCOPY, and whether its own reference is still to be given away.
+  let ubuf = 0
+  let ownRef = false
+  let userPages = false
+  if ((flags & MSG_ZEROCOPY) !== 0 && length > 0) {
+    userPages = sg && csummode === CHECKSUM_PARTIAL
+    const tailUbuf = skb === null ? 0 : skbZcopy(skb)
+    ubuf = appendZerocopyBegin(env, cpu, sk, source, length, tailUbuf, userPages)
+    if (ubuf < 0) return ubuf
+    if (ubuf === 0) userPages = false
+    ownRef = ubuf !== 0 && tailUbuf === 0 && (source.msg as Msg).ubuf === 0
+    if (userPages) paged = true
+    else if (ubuf !== 0 && skb !== null && tailUbuf === 0) {
+      skbZcopySet(skb, ubuf, ownRef)
+      ownRef = false
+    }
+  }
   let zc = source.zeroCopy()
   if (zc !== null && length > 0) paged = paged || (zc.paged && sg && csummode === CHECKSUM_PARTIAL)
   else zc = null
@@ -164,7 +198,6 @@ export function ipAppendDataTo(
   let header = transhdrlen
   let charged = 0
   let err = 0
-  let skb: SkBuff | null = queue.last === 0 ? null : skbs.skbs[queue.last]
 
   while (left > 0 || skb === null) {
     let copy = 0
@@ -221,6 +254,10 @@ export function ipAppendDataTo(
       header = 0
       csummode = CHECKSUM_NONE
       if (zc !== null && prev === null) zc.attach(cpu, fresh)
+      if (ubuf !== 0) {
+        skbZcopySet(fresh, ubuf, ownRef)
+        ownRef = false
+      }
       if (fresh.destructor === 0) {
         fresh.destructor = env.socks.sockWfree
         fresh.sk = sk.id
@@ -240,6 +277,9 @@ export function ipAppendDataTo(
         err = -ERRNO.EFAULT
         break
       }
+    } else if (userPages) {
+      err = skbZerocopyIterDgram(env.zerocopy, sk, tail, source.msg as Msg, copy)
+      if (err < 0) break
     } else if (byReference) {
       const done: number = (zc as ZeroCopyAppend).append(cpu, sk, tail, copy)
       if (done < 0) {
@@ -261,11 +301,40 @@ export function ipAppendDataTo(
   }
   if (err !== 0) {
     zc?.abort(cpu)
+    netZcopyPutAbort(env.zerocopy, cpu, ubuf, ownRef)
     cork.length -= left
     sk.net.mib[format.outDiscards] += 1
   }
   sk.wmemAlloc += charged
   return err
+}
+
+/**
+ * The notification of a send with MSG_ZEROCOPY; without SO_ZEROCOPY the flag means nothing. Models this part of
+ * `__ip_append_data`.
+ *
+ * @param tailUbuf what the datagram under construction answers to, 0 nothing. @param userPages pages may go by reference.
+ * @returns the ubuf; 0 for an ordinary send; -ENOBUFS, or -EINVAL for a mix of two owners.
+ */
+function appendZerocopyBegin(
+  env: InetEnv,
+  cpu: Cpu,
+  sk: Sock,
+  source: AppendSource,
+  length: number,
+  tailUbuf: number,
+  userPages: boolean,
+): number {
+  const { ubuf } = source.msg as Msg
+  if (ubuf !== 0) {
+    if (tailUbuf !== 0 && tailUbuf !== ubuf) return -ERRNO.EINVAL
+    return userPages ? ubuf : 0
+  }
+  if ((sk.flags & SOCKF_ZEROCOPY) === 0) return 0
+  const made = msgZerocopyRealloc(env.zerocopy, cpu, source.task as Task, sk, length, tailUbuf)
+  if (made === 0) return -ERRNO.ENOBUFS
+  if (!userPages) msgZerocopyCopied(env.zerocopy, made)
+  return made
 }
 
 /** The first buffer waits for room in the send buffer; later ones may take it to twice the limit. */

@@ -76,7 +76,7 @@ export function udpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number
 
   if (up.pending !== 0) {
     if (up.pending !== AF_INET) return -ERRNO.EINVAL
-    return finishSend(sk, appendPending(cpu, udp, sk, up, msg, pfrag, len, len, corked, null), len)
+    return finishSend(sk, appendPending(cpu, task, udp, sk, up, msg, pfrag, len, len, corked, null), len)
   }
 
   let daddr = sk.daddr
@@ -120,6 +120,7 @@ export function udpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number
   const ulen = len + UDP_HLEN
   const { source } = udp
   source.msg = msg
+  source.task = task
   source.zc = udp.zeroCopy === null ? null : udp.zeroCopy(cpu, sk, msg)
   if (!corked) {
     const { cork } = udp
@@ -134,7 +135,7 @@ export function udpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: number
   }
   setFlow(up.inet.cork, saddr, daddr, sk.num, dport)
   up.pending = AF_INET
-  return finishSend(sk, appendPending(cpu, udp, sk, up, msg, pfrag, ulen, len, corked, dst), len)
+  return finishSend(sk, appendPending(cpu, task, udp, sk, up, msg, pfrag, ulen, len, corked, dst), len)
 }
 
 /** Who a datagram is from and to. */
@@ -148,6 +149,7 @@ export function setFlow(cork: Cork, saddr: number, daddr: number, sport: number,
 /** Adds to the datagram on the socket's queue, and sends it when this was the last piece. @returns 0 or a negative errno. */
 function appendPending(
   cpu: Cpu,
+  task: Task,
   udp: Udp,
   sk: Sock,
   up: UdpSock,
@@ -164,6 +166,7 @@ function appendPending(
   up.len += ulen
   const { source } = udp
   source.msg = msg
+  source.task = task
   if (dst === null) source.zc = udp.zeroCopy === null ? null : udp.zeroCopy(cpu, sk, msg)
   const flags = corked ? msg.flags | MSG_MORE : msg.flags
   const via = (dst ?? cork.dst) as Dst

@@ -51,7 +51,7 @@ export function udpv6Sendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: numb
   const corked = up.corkOpt !== 0 || (msg.flags & MSG_MORE) !== 0
   const pfrag = sk.useTaskFrag !== 0 ? task.taskFrag : udp.pfrag
   if (up.pending !== 0)
-    return finishSend(sk, appendPending(cpu, udp, sk, up, msg, pfrag, len, corked, up.inet.cork.dst as Dst), len)
+    return finishSend(sk, appendPending(cpu, task, udp, sk, up, msg, pfrag, len, corked, up.inet.cork.dst as Dst), len)
 
   const named = name.family !== AF_UNSPEC
   if (named && name.family !== AF_INET6 && name.family !== AF_INET) return -ERRNO.EINVAL
@@ -91,6 +91,7 @@ export function udpv6Sendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: numb
   ipc.ttl = 0
   ipc.tos = -1
   source.msg = msg
+  source.task = task
   source.zc = udp.zeroCopy === null ? null : udp.zeroCopy(cpu, sk, msg)
   const ulen = len + UDP_HLEN
   const cork = corked ? up.inet.cork : udp.cork
@@ -100,7 +101,7 @@ export function udpv6Sendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: numb
   cork.dport = dport
   if (corked) {
     up.pending = AF_INET6
-    return finishSend(sk, appendPending(cpu, udp, sk, up, msg, pfrag, ulen, corked, dst), len)
+    return finishSend(sk, appendPending(cpu, task, udp, sk, up, msg, pfrag, ulen, corked, dst), len)
   }
   const skb = ip6MakeSkb(env, cpu, sk, udp.scratch, cork, pfrag, source, ulen, UDP_HLEN, ipc, dst, msg.flags)
   const err = skb === null ? env.socks.lastError : udpV6SendSkb(cpu, udp, sk, skb, cork)
@@ -109,6 +110,7 @@ export function udpv6Sendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: numb
 
 function appendPending(
   cpu: Cpu,
+  task: Task,
   udp: Udp,
   sk: Sock,
   up: UdpSock,
@@ -123,6 +125,7 @@ function appendPending(
   lockSock(sk)
   up.len += ulen
   udp.source.msg = msg
+  udp.source.task = task
   const flags = corked ? msg.flags | MSG_MORE : msg.flags
   let err = ip6AppendData(env, cpu, sk, cork, pfrag, udp.source, ulen, UDP_HLEN, udp.ipc, dst, flags)
   if (err !== 0) {
