@@ -1,6 +1,7 @@
 /**
- * What every way of making an skb ends with: the fields that the kernel clears or sets, and a clear shared
- * info behind the data. Shaped for speed: see `bench/skb.bench.ts`, cases `skb.hot` and `skb.window1024`.
+ * What every way of making an skb ends with: the fields that the kernel clears or sets. The shared info behind
+ * the data is cleared by its first user (`shared-info.ts`). Shaped for speed: see `bench/skb.bench.ts`, cases
+ * `skb.hot` and `skb.window1024`.
  */
 import { type Addr, assert, type Cpu, type Pfn } from '@netmem/base'
 import type { Skbuffs } from './env.js'
@@ -50,15 +51,10 @@ export function buildSkbBody(
   skb.priority = 0
   skb.hash = 0
   skb.allocCpu = cpuId
-  if (__ASSERT__) assert((end & 7) === 0, 'skb_shared_info: not aligned')
-  // The shared info up to `dataref`, two words a store; of its hardware time stamps nothing is read before they
-  // are set. The smallest double there is has the bits of the integer 1.
-  const doubles = env.f64
-  const at = end >>> 3
-  doubles[at] = 0
-  doubles[at + 1] = 0
-  doubles[at + 3] = 0
-  doubles[at + 4] = Number.MIN_VALUE
+  if (__ASSERT__) {
+    assert((end & 7) === 0, 'skb_shared_info: not aligned')
+    assert(skb.env === env, 'a descriptor of another machine')
+  }
 }
 
 /** As `buildSkbBody` for a block of `bytes`, shared info included, that is not of the everyday kind. */

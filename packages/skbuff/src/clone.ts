@@ -7,11 +7,12 @@ import { kmemCacheAllocObj } from '@netmem/memory'
 import { NUMA_NO_NODE } from './alloc.js'
 import { consumedReason } from './drop-reason.js'
 import { skbOrphanFrags } from './expand.js'
-import { copyRareFields } from './header-fields.js'
+import { copyChecksum, copyRareFields } from './header-fields.js'
 import { skbReleaseAll } from './release.js'
-import { SHINFO_DATAREF_WORD } from './shared-info.js'
+import { SHINFO_DATAREF_WORD, SKBFL_ZEROCOPY_ENABLE, shinfoFlags, skbShinfo } from './shared-info.js'
 import {
   CHECKSUM_NONE,
+  SKB_CB_USED,
   SKB_CLONED,
   SKB_FCLONE_CLONE,
   SKB_FCLONE_MASK,
@@ -21,10 +22,10 @@ import {
   SKB_PEEKED,
   SKB_PFMEMALLOC,
   SKB_RARE_MASK,
-  SKB_SHINFO_USED,
   type SkBuff,
   skbHeadroom,
 } from './sk-buff.js'
+import { copySkbCb } from './sk-buff-rare.js'
 
 /**
  * Models `skb_clone` (net/core/skbuff.c): the companion of a pair if it is idle, else a head of its own.
@@ -34,7 +35,7 @@ import {
  */
 export function skbClone(cpu: Cpu, skb: SkBuff, gfp: Gfp): SkBuff | null {
   const flags = skb.flags
-  if ((flags & SKB_SHINFO_USED) !== 0 && skbOrphanFrags(cpu, skb, gfp) !== 0) return null
+  if ((shinfoFlags(skb) & SKBFL_ZEROCOPY_ENABLE) !== 0 && skbOrphanFrags(cpu, skb, gfp) !== 0) return null
   if ((flags & SKB_FCLONE_MASK) === SKB_FCLONE_ORIG << SKB_FCLONE_SHIFT && skb.fcloneRef === 1) {
     skb.fcloneRef = 2
     return skbCloneInto(skb.twin!, skb, SKB_FCLONE_CLONE << SKB_FCLONE_SHIFT)
@@ -47,9 +48,9 @@ export function skbClone(cpu: Cpu, skb: SkBuff, gfp: Gfp): SkBuff | null {
 
 /** Models `__skb_clone`: fills `n` from `skb`; both are clones afterwards. `kind` is the fclone bits of `n`. */
 export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
-  const flags = skb.flags
+  const at = skbShinfo(skb) + SHINFO_DATAREF_WORD
   const words = skb.env.i32
-  const at = (skb.end >>> 2) + SHINFO_DATAREF_WORD
+  const flags = skb.flags
   if (__ASSERT__) assert((words[at]! & 0xffff) > 0, 'skb_clone: of freed data')
   words[at]!++
   if ((flags & SKB_CLONED) === 0) skb.flags = flags | SKB_CLONED
@@ -79,24 +80,9 @@ export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   n.allocCpu = skb.allocCpu
   n.macLen = skb.macLen
   n.hdrLen = (flags & SKB_NOHDR) !== 0 ? skbHeadroom(skb) : skb.hdrLen
-  if (skb.ipSummed !== CHECKSUM_NONE) {
-    n.csum = skb.csum
-    n.csumStart = skb.csumStart
-    n.csumOffset = skb.csumOffset
-  }
+  if (skb.ipSummed !== CHECKSUM_NONE) copyChecksum(n, skb)
   n.skbIif = skb.skbIif
-  n.cb0 = skb.cb0
-  n.cb1 = skb.cb1
-  n.cb2 = skb.cb2
-  n.cb3 = skb.cb3
-  n.cb4 = skb.cb4
-  n.cb5 = skb.cb5
-  n.cb6 = skb.cb6
-  n.cb7 = skb.cb7
-  n.cb8 = skb.cb8
-  n.cb9 = skb.cb9
-  n.cb10 = skb.cb10
-  n.cb11 = skb.cb11
+  if ((flags & SKB_CB_USED) !== 0) copySkbCb(n.rare, skb.rare)
   if ((flags & SKB_RARE_MASK) !== 0 || skb.refdst !== 0) copyRareFields(n, skb)
   return n
 }

@@ -2,7 +2,7 @@
  * Who else holds the data. The low half of `dataref` counts the sk_buffs that refer to the shared info; the
  * high half those among them that gave up the header. The block is freed exactly when the whole word is 0.
  */
-import { SHINFO_DATAREF_WORD, SKB_DATAREF_MASK, SKB_DATAREF_SHIFT } from './shared-info.js'
+import { dataref, SHINFO_DATAREF_WORD, SKB_DATAREF_MASK, SKB_DATAREF_SHIFT, setDataref } from './shared-info.js'
 import { SKB_CLONED, SKB_NOHDR, type SkBuff } from './sk-buff.js'
 
 /** Models `skb_cloned`: somebody else refers to this data. */
@@ -19,11 +19,11 @@ export function skbHeaderCloned(skb: SkBuff): boolean {
 /** Models `skb_header_release`: this holder promises not to touch the header. */
 export function skbHeaderRelease(skb: SkBuff): void {
   skb.flags |= SKB_NOHDR
-  skb.env.i32[(skb.end >>> 2) + SHINFO_DATAREF_WORD]! += 1 << SKB_DATAREF_SHIFT
+  setDataref(skb, dataref(skb) + (1 << SKB_DATAREF_SHIFT))
 }
 
 /** Models `__skb_header_release`: the same for an skb that has no clone yet. */
 export function skbHeaderReleaseFresh(skb: SkBuff): void {
   skb.flags |= SKB_NOHDR
-  skb.env.i32[(skb.end >>> 2) + SHINFO_DATAREF_WORD] = 1 + (1 << SKB_DATAREF_SHIFT)
+  setDataref(skb, 1 + (1 << SKB_DATAREF_SHIFT))
 }

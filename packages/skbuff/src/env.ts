@@ -23,6 +23,7 @@ import { SkbQueue } from './queue.js'
 import { checkSharedInfoLayout } from './shared-info.js'
 import { checkSkbSizes, type SkbSizes, skbSizes } from './sizes.js'
 import { SkBuff } from './sk-buff.js'
+import { SkBuffRare } from './sk-buff-rare.js'
 import type { UbufOps } from './zerocopy.js'
 
 /** Models the deferral part of `softnet_data` (6.1) and `struct skb_defer_node` (6.18): skbs on their way home. */
@@ -193,7 +194,7 @@ export class Skbuffs {
             usersize: this.sizes.smallHeadRoom,
           })
     this.extCache = kmemCacheCreate(mem, 'skbuff_ext_cache', skbExtBytes(profile), { flags })
-    this.skbs.push(new SkBuff(this, 0, -1, 0 as Addr))
+    this.skbs.push(new SkBuff(this, 0, -1, 0 as Addr, new SkBuffRare()))
     this.skbuffCache.onSlab = (first, count) => skbBodies(this, first, count)
     const pairBytes = profile.structs.sk_buff_fclones!.offsets.skb2!
     this.fcloneCache.onSlab = (first, count) => fcloneBodies(this, first, count, pairBytes)
@@ -235,7 +236,7 @@ export function registerSkbDestructor(env: Skbuffs, destructor: SkbDestructor): 
 // Cold path: once per slab page.
 
 function newBody(env: Skbuffs, obj: number, addr: Addr): SkBuff {
-  const skb = new SkBuff(env, env.skbs.length, obj, addr)
+  const skb = new SkBuff(env, env.skbs.length, obj, addr, new SkBuffRare())
   env.skbs.push(skb)
   if (skb.id >= env.tstamps.length) {
     const bigger = new Float64Array(env.tstamps.length * 2)

@@ -12,10 +12,10 @@ import { skbFreeHead, skbReleaseData } from './release.js'
 import {
   fragList,
   nrFrags,
-  SHINFO_DATAREF_WORD,
   SHINFO_FRAG_WORDS,
   SHINFO_FRAGS_WORD,
   SKBFL_DONT_ORPHAN,
+  setDataref,
   setFrag,
   setNrFrags,
   shinfoFlags,
@@ -25,6 +25,7 @@ import {
   SKB_HEAD_FRAG,
   SKB_NOHDR,
   SKB_PFMEMALLOC,
+  SKB_SHINFO_USED,
   type SkBuff,
   skbEndOffset,
   skbShared,
@@ -52,8 +53,11 @@ export function pskbExpandHead(cpu: Cpu, skb: SkBuff, nhead: number, ntail: numb
   const u8 = env.u8
   const from = skb.head >>> 0
   u8.copyWithin((head >>> 0) + nhead, from, from + ((skb.tail - skb.head) | 0))
-  const infoBytes = (SHINFO_FRAGS_WORD + nrFrags(skb) * SHINFO_FRAG_WORDS) * 4
-  u8.copyWithin((head >>> 0) + room, skb.end >>> 0, (skb.end >>> 0) + infoBytes)
+  const infoUsed = (skb.flags & SKB_SHINFO_USED) !== 0
+  if (infoUsed) {
+    const infoBytes = (SHINFO_FRAGS_WORD + nrFrags(skb) * SHINFO_FRAG_WORDS) * 4
+    u8.copyWithin((head >>> 0) + room, skb.end >>> 0, (skb.end >>> 0) + infoBytes)
+  }
   if (skbCloned(skb)) {
     if (skbOrphanFrags(cpu, skb, mask as Gfp) !== 0) {
       kfree(env.mem, cpu, head, 'pskb_expand_head')
@@ -74,7 +78,7 @@ export function pskbExpandHead(cpu: Cpu, skb: SkBuff, nhead: number, ntail: numb
   skb.flags &= ~(SKB_HEAD_FRAG | SKB_CLONED | SKB_NOHDR)
   skbHeadersOffsetUpdate(skb, nhead)
   skb.hdrLen = 0
-  env.i32[(skb.end >>> 2) + SHINFO_DATAREF_WORD] = 1
+  if (infoUsed) setDataref(skb, 1)
   if (skbTruesizeIsFree(skb)) skb.truesize += room - oldRoom
   return 0
 }

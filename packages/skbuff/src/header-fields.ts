@@ -1,8 +1,9 @@
 /** What a copy of an skb takes over besides the bytes: everything that describes the packet, nothing that owns it. */
 import { skbExtShare } from './extensions.js'
-import { SHINFO_GSO_TYPE_WORD, SHINFO_GSO_WORD } from './shared-info.js'
+import { gsoSegs, gsoSize, gsoType, setGsoSegs, setGsoSize, setGsoType } from './shared-info.js'
 import {
   CHECKSUM_PARTIAL,
+  SKB_CB_USED,
   SKB_CLONED,
   SKB_FCLONE_MASK,
   SKB_HAS_EXTENSIONS,
@@ -17,19 +18,29 @@ import {
   SKB_SHINFO_USED,
   type SkBuff,
 } from './sk-buff.js'
+import { copySkbCb } from './sk-buff-rare.js'
 
 /** What few packets carry: the members that a flag guards, and the route. */
 export function copyRareFields(n: SkBuff, skb: SkBuff): void {
   if (skb.refdst !== 0) skb.env.slots.dstClone(skb.refdst)
-  n.vlanProto = skb.vlanProto
-  n.vlanTciValue = skb.vlanTciValue
-  n.markValue = skb.markValue
-  n.innerTransportHeader = skb.innerTransportHeader
-  n.innerNetworkHeader = skb.innerNetworkHeader
-  n.innerMacHeader = skb.innerMacHeader
-  n.innerProtocol = skb.innerProtocol
+  const to = n.rare
+  const from = skb.rare
+  to.vlanProto = from.vlanProto
+  to.vlanTciValue = from.vlanTciValue
+  to.markValue = from.markValue
+  to.innerTransportHeader = from.innerTransportHeader
+  to.innerNetworkHeader = from.innerNetworkHeader
+  to.innerMacHeader = from.innerMacHeader
+  to.innerProtocol = from.innerProtocol
   if ((skb.flags & SKB_HAS_TSTAMP) !== 0) skb.env.tstamps[n.id] = skb.env.tstamps[skb.id]!
   if ((skb.flags & SKB_HAS_EXTENSIONS) !== 0) skbExtShare(n, skb)
+}
+
+/** The union of `csum` and `csum_start`/`csum_offset`: means something only while `ipSummed` is not `CHECKSUM_NONE`. */
+export function copyChecksum(n: SkBuff, skb: SkBuff): void {
+  n.csum = skb.csum
+  n.rare.csumStart = skb.rare.csumStart
+  n.rare.csumOffset = skb.rare.csumOffset
 }
 
 /** Models `__copy_skb_header`/`skb_copy_header` (net/core/skbuff.c): everything but data, owner and links. */
@@ -55,26 +66,14 @@ export function skbCopyHeader(n: SkBuff, old: SkBuff): void {
   n.hash = old.hash
   n.allocCpu = old.allocCpu
   n.macLen = old.macLen
-  n.csum = old.csum
-  n.csumStart = old.csumStart
-  n.csumOffset = old.csumOffset
+  copyChecksum(n, old)
   n.skbIif = old.skbIif
-  n.cb0 = old.cb0
-  n.cb1 = old.cb1
-  n.cb2 = old.cb2
-  n.cb3 = old.cb3
-  n.cb4 = old.cb4
-  n.cb5 = old.cb5
-  n.cb6 = old.cb6
-  n.cb7 = old.cb7
-  n.cb8 = old.cb8
-  n.cb9 = old.cb9
-  n.cb10 = old.cb10
-  n.cb11 = old.cb11
+  if ((old.flags & SKB_CB_USED) !== 0) copySkbCb(n.rare, old.rare)
   if ((old.flags & SKB_RARE_MASK) !== 0 || old.refdst !== 0) copyRareFields(n, old)
-  const words = n.env.i32
-  words[(n.end >>> 2) + SHINFO_GSO_WORD] = words[(old.end >>> 2) + SHINFO_GSO_WORD]!
-  words[(n.end >>> 2) + SHINFO_GSO_TYPE_WORD] = words[(old.end >>> 2) + SHINFO_GSO_TYPE_WORD]!
+  if (((n.flags | old.flags) & SKB_SHINFO_USED) === 0) return
+  setGsoSize(n, gsoSize(old))
+  setGsoSegs(n, gsoSegs(old))
+  setGsoType(n, gsoType(old))
 }
 
 /** Models `skb_headers_offset_update`: the headers moved `bytes` away from `head`. */

@@ -28,6 +28,7 @@ import {
   SKB_HEAD_FRAG,
   SKB_NOHDR,
   SKB_PP_RECYCLE,
+  SKB_SHINFO_USED,
   type SkBuff,
 } from './sk-buff.js'
 import { skbZcopyClear } from './zerocopy.js'
@@ -64,7 +65,10 @@ export function skbReleaseData(cpu: Cpu, skb: SkBuff, reason: SkbDropReason): vo
     }
   }
   // The first word holds flags and nr_frags: zero for a plain linear packet.
-  if ((words[info]! & 0x00ff00ff) !== 0 || words[info + SHINFO_FRAG_LIST_WORD]! !== 0)
+  if (
+    (flags & SKB_SHINFO_USED) !== 0 &&
+    ((words[info]! & 0x00ff00ff) !== 0 || words[info + SHINFO_FRAG_LIST_WORD]! !== 0)
+  )
     skbReleaseFrags(cpu, env, skb, reason)
   if ((flags & (SKB_HEAD_FRAG | SKB_PP_RECYCLE)) === SKB_HEAD_FRAG) {
     // `page_frag_free` by hand: G1 and G2 pay for every call.

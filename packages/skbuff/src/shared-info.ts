@@ -7,6 +7,10 @@
  *         +48  frags[]: 16 bytes each: page frame, (pad), length, offset
  *
  * The offsets are those of both built-in kernels; `skbInit` refuses a profile that has others.
+ *
+ * Most packets never use it, and clearing it would cost each of them a cold cache line. So birth leaves the
+ * memory as it is, and `SKB_SHINFO_USED` tells whether it counts: without the flag the info reads as fresh (all
+ * zero, `dataref` 1) and nobody may look at the bytes; the first writer clears it. Go by these accessors only.
  */
 import { type Addr, assert, type KernelProfile, type Pfn } from '@netmem/base'
 import { SKB_SHINFO_USED, type SkBuff } from './sk-buff.js'
@@ -63,71 +67,96 @@ export function checkSharedInfoLayout(profile: KernelProfile): void {
       throw new RangeError(`profile ${profile.name}: structs.skb_shared_info.offsets.${member} must be ${offset}`)
 }
 
-/** Models `struct skb_shared_info` as `skb_shinfo` finds it: index of the info's first word in `mem.i32`. */
-export const skbShinfo = (skb: SkBuff): number => skb.end >>> 2
+/** Models `struct skb_shared_info` as `skb_shinfo` finds it: index of the info's first word in `mem.i32`. Clears a fresh one. */
+export function skbShinfo(skb: SkBuff): number {
+  if ((skb.flags & SKB_SHINFO_USED) === 0) clearShinfo(skb)
+  return skb.end >>> 2
+}
+
+/**
+ * The clearing that `__finalize_skb_around` does at birth, when it is needed: everything up to `dataref`, two words
+ * a store; of the hardware time stamps nothing is read before they are set.
+ */
+function clearShinfo(skb: SkBuff): void {
+  skb.flags |= SKB_SHINFO_USED
+  const doubles = skb.env.f64
+  const at = skb.end >>> 3
+  doubles[at] = 0
+  doubles[at + 1] = 0
+  doubles[at + 3] = 0
+  // The smallest double there is has the bits of the integer 1.
+  doubles[at + 4] = Number.MIN_VALUE
+}
+
+/** Whether the info may be read: see above. */
+const used = (skb: SkBuff): boolean => (skb.flags & SKB_SHINFO_USED) !== 0
 
 // Members of `struct skb_shared_info`, by their names.
 
-export const shinfoFlags = (skb: SkBuff): number => skb.env.u8[skb.end >>> 0]!
+export const shinfoFlags = (skb: SkBuff): number => (used(skb) ? skb.env.u8[skb.end >>> 0]! : 0)
 export const setShinfoFlags = (skb: SkBuff, flags: number): void => {
-  skb.flags |= SKB_SHINFO_USED
+  if (!used(skb)) clearShinfo(skb)
   skb.env.u8[skb.end >>> 0] = flags
 }
-export const nrFrags = (skb: SkBuff): number => skb.env.u8[(skb.end + 2) >>> 0]!
+export const nrFrags = (skb: SkBuff): number => (used(skb) ? skb.env.u8[(skb.end + 2) >>> 0]! : 0)
 export const setNrFrags = (skb: SkBuff, count: number): void => {
   if (__ASSERT__) assert(count >= 0 && count <= skb.env.sizes.maxFrags, 'more fragments than MAX_SKB_FRAGS')
-  skb.flags |= SKB_SHINFO_USED
+  if (!used(skb)) clearShinfo(skb)
   skb.env.u8[(skb.end + 2) >>> 0] = count
 }
-export const txFlags = (skb: SkBuff): number => skb.env.u8[(skb.end + 3) >>> 0]!
+export const txFlags = (skb: SkBuff): number => (used(skb) ? skb.env.u8[(skb.end + 3) >>> 0]! : 0)
 export const setTxFlags = (skb: SkBuff, flags: number): void => {
+  if (!used(skb)) clearShinfo(skb)
   skb.env.u8[(skb.end + 3) >>> 0] = flags
 }
-export const metaLen = (skb: SkBuff): number => skb.env.u8[(skb.end + 1) >>> 0]!
+export const metaLen = (skb: SkBuff): number => (used(skb) ? skb.env.u8[(skb.end + 1) >>> 0]! : 0)
 /** Models `skb_metadata_set`: bytes in front of the MAC header that XDP left for the stack. */
 export const setMetaLen = (skb: SkBuff, bytes: number): void => {
+  if (!used(skb)) clearShinfo(skb)
   skb.env.u8[(skb.end + 1) >>> 0] = bytes
 }
-export const gsoSize = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_WORD]! & 0xffff
-export const gsoSegs = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_WORD]! >>> 16
-export const gsoType = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_TYPE_WORD]!
+export const gsoSize = (skb: SkBuff): number =>
+  used(skb) ? skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_WORD]! & 0xffff : 0
+export const gsoSegs = (skb: SkBuff): number => (used(skb) ? skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_WORD]! >>> 16 : 0)
+export const gsoType = (skb: SkBuff): number => (used(skb) ? skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_TYPE_WORD]! : 0)
 export const setGsoSize = (skb: SkBuff, bytes: number): void => {
-  const at = (skb.end >>> 2) + SHINFO_GSO_WORD
+  const at = skbShinfo(skb) + SHINFO_GSO_WORD
   skb.env.i32[at] = (skb.env.i32[at]! & ~0xffff) | (bytes & 0xffff)
 }
 export const setGsoSegs = (skb: SkBuff, segments: number): void => {
-  const at = (skb.end >>> 2) + SHINFO_GSO_WORD
+  const at = skbShinfo(skb) + SHINFO_GSO_WORD
   skb.env.i32[at] = (skb.env.i32[at]! & 0xffff) | (segments << 16)
 }
 export const setGsoType = (skb: SkBuff, type: number): void => {
-  skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_TYPE_WORD] = type
+  skb.env.i32[skbShinfo(skb) + SHINFO_GSO_TYPE_WORD] = type
 }
 /** Models `skb_is_gso`. */
 export const skbIsGso = (skb: SkBuff): boolean => gsoSize(skb) !== 0
 /** Models `skb_gso_reset`. */
 export function skbGsoReset(skb: SkBuff): void {
+  if (!used(skb)) return
   skb.env.i32[(skb.end >>> 2) + SHINFO_GSO_WORD] = 0
   setGsoType(skb, 0)
 }
-export const tskey = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_TSKEY_WORD]!
+export const tskey = (skb: SkBuff): number => (used(skb) ? skb.env.i32[(skb.end >>> 2) + SHINFO_TSKEY_WORD]! : 0)
 export const setTskey = (skb: SkBuff, key: number): void => {
-  skb.env.i32[(skb.end >>> 2) + SHINFO_TSKEY_WORD] = key
+  skb.env.i32[skbShinfo(skb) + SHINFO_TSKEY_WORD] = key
 }
 
 /** The fragment list: id of its first skb, 0 none. */
-export const fragList = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_FRAG_LIST_WORD]!
+export const fragList = (skb: SkBuff): number => (used(skb) ? skb.env.i32[(skb.end >>> 2) + SHINFO_FRAG_LIST_WORD]! : 0)
 export const setFragList = (skb: SkBuff, first: number): void => {
-  skb.flags |= SKB_SHINFO_USED
-  skb.env.i32[(skb.end >>> 2) + SHINFO_FRAG_LIST_WORD] = first
+  skb.env.i32[skbShinfo(skb) + SHINFO_FRAG_LIST_WORD] = first
 }
 /** Models `skb_has_frag_list`. */
 export const skbHasFragList = (skb: SkBuff): boolean => fragList(skb) !== 0
 
 /** Models `atomic_read(&skb_shinfo(skb)->dataref)`: holders, and in the high half those without a header. */
-export const dataref = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_DATAREF_WORD]!
+export const dataref = (skb: SkBuff): number => (used(skb) ? skb.env.i32[(skb.end >>> 2) + SHINFO_DATAREF_WORD]! : 1)
 export const setDataref = (skb: SkBuff, refs: number): void => {
-  skb.env.i32[(skb.end >>> 2) + SHINFO_DATAREF_WORD] = refs
+  skb.env.i32[skbShinfo(skb) + SHINFO_DATAREF_WORD] = refs
 }
+/** Valid while the flags say that somebody waits for completion. */
 export const destructorArg = (skb: SkBuff): number => skb.env.i32[(skb.end >>> 2) + SHINFO_DESTRUCTOR_ARG_WORD]!
 export const setDestructorArg = (skb: SkBuff, ubuf: number): void => {
   skb.env.i32[(skb.end >>> 2) + SHINFO_DESTRUCTOR_ARG_WORD] = ubuf

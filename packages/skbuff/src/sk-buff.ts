@@ -12,6 +12,7 @@
  */
 import type { Addr, Pfn } from '@netmem/base'
 import type { Skbuffs } from './env.js'
+import type { SkBuffRare } from './sk-buff-rare.js'
 
 // The bits of `flags`. One word, so that birth, clone and the questions of release cost one access.
 export const SKB_CLONED = 1 << 0
@@ -44,10 +45,12 @@ export const SKB_UNREADABLE = 1 << 26
 export const SKB_DECRYPTED = 1 << 27
 export const SKB_REDIRECTED = 1 << 28
 /**
- * Ours: somebody has put something into the shared info that release must look at (fragments, a fragment list,
- * zero-copy flags). Clear, a packet that was never cloned is known to be linear without touching its memory.
+ * Ours: the shared info has been cleared and counts. Without this flag it reads as fresh, and a packet is known to
+ * be linear and never cloned without touching its memory (`shared-info.ts`).
  */
 export const SKB_SHINFO_USED = 1 << 29
+/** Ours: somebody has written to `cb`; without this flag a clone need not take it along. */
+export const SKB_CB_USED = 1 << 30
 /** Members outside the copied core that a clone must take along. */
 export const SKB_RARE_MASK = SKB_HAS_EXTENSIONS | SKB_ENCAPSULATION | SKB_VLAN_PRESENT | SKB_HAS_MARK | SKB_HAS_TSTAMP
 
@@ -119,42 +122,16 @@ export class SkBuff {
   declare hdrLen: number
   /** Models the union of `csum` and `csum_start`/`csum_offset`: valid for `CHECKSUM_COMPLETE`, signed 32 bit. */
   declare csum: number
-  /** Valid for `CHECKSUM_PARTIAL`: offset from `head`. */
-  declare csumStart: number
-  /** Valid for `CHECKSUM_PARTIAL`: offset from `csumStart`. */
-  declare csumOffset: number
   /** Models `dev_scratch`, which shares a word with `dev`: what a receive queue caches (UDP: the truesize). */
   declare devScratch: number
   declare skbIif: number
   declare napiId: number
-  declare cb0: number
-  declare cb1: number
-  declare cb2: number
-  declare cb3: number
-  declare cb4: number
-  declare cb5: number
-  declare cb6: number
-  declare cb7: number
-  declare cb8: number
-  declare cb9: number
-  declare cb10: number
-  declare cb11: number
-  declare innerTransportHeader: number
-  declare innerNetworkHeader: number
-  declare innerMacHeader: number
-  declare innerProtocol: number
-  declare vlanProto: number
-  declare vlanTciValue: number
-  declare markValue: number
-  /** Bits of the extensions in use, and the address of their block. */
-  declare activeExtensions: number
-  declare extensions: Addr
-  /** Models `sk_buff_fclones.fclone_ref`, kept by the original of a pair. */
-  declare fcloneRef: number
+  /** What few packets use; apart, so that the others' descriptors lie close together. */
+  declare readonly rare: SkBuffRare
 
   // One shape for ever: every field set once, in the order in which a life touches them (cache lines), and never
   // `undefined` for an instant, which would make a small integer a field of any kind.
-  constructor(env: Skbuffs, id: number, obj: number, addr: Addr) {
+  constructor(env: Skbuffs, id: number, obj: number, addr: Addr, rare: SkBuffRare) {
     this.env = env
     this.flags = 0
     this.users = 0
@@ -187,33 +164,174 @@ export class SkBuff {
     this.macLen = 0
     this.hdrLen = 0
     this.csum = 0
-    this.csumStart = 0
-    this.csumOffset = 0
     this.devScratch = 0
     this.skbIif = 0
     this.napiId = 0
-    this.cb0 = 0
-    this.cb1 = 0
-    this.cb2 = 0
-    this.cb3 = 0
-    this.cb4 = 0
-    this.cb5 = 0
-    this.cb6 = 0
-    this.cb7 = 0
-    this.cb8 = 0
-    this.cb9 = 0
-    this.cb10 = 0
-    this.cb11 = 0
-    this.innerTransportHeader = 0
-    this.innerNetworkHeader = 0
-    this.innerMacHeader = 0
-    this.innerProtocol = 0
-    this.vlanProto = 0
-    this.vlanTciValue = 0
-    this.markValue = 0
-    this.activeExtensions = 0
-    this.extensions = 0 as Addr
-    this.fcloneRef = 0
+    this.rare = rare
+  }
+
+  // Members that live in `rare`.
+
+  /** Valid for `CHECKSUM_PARTIAL`: offset from `head`. */
+  get csumStart(): number {
+    return this.rare.csumStart
+  }
+  set csumStart(value: number) {
+    this.rare.csumStart = value
+  }
+  /** Valid for `CHECKSUM_PARTIAL`: offset from `csumStart`. */
+  get csumOffset(): number {
+    return this.rare.csumOffset
+  }
+  set csumOffset(value: number) {
+    this.rare.csumOffset = value
+  }
+  /** Models `skb->cb` as twelve words, whoever has the packet being their owner. */
+  get cb0(): number {
+    return this.rare.cb0
+  }
+  set cb0(value: number) {
+    this.rare.cb0 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb1(): number {
+    return this.rare.cb1
+  }
+  set cb1(value: number) {
+    this.rare.cb1 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb2(): number {
+    return this.rare.cb2
+  }
+  set cb2(value: number) {
+    this.rare.cb2 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb3(): number {
+    return this.rare.cb3
+  }
+  set cb3(value: number) {
+    this.rare.cb3 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb4(): number {
+    return this.rare.cb4
+  }
+  set cb4(value: number) {
+    this.rare.cb4 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb5(): number {
+    return this.rare.cb5
+  }
+  set cb5(value: number) {
+    this.rare.cb5 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb6(): number {
+    return this.rare.cb6
+  }
+  set cb6(value: number) {
+    this.rare.cb6 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb7(): number {
+    return this.rare.cb7
+  }
+  set cb7(value: number) {
+    this.rare.cb7 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb8(): number {
+    return this.rare.cb8
+  }
+  set cb8(value: number) {
+    this.rare.cb8 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb9(): number {
+    return this.rare.cb9
+  }
+  set cb9(value: number) {
+    this.rare.cb9 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb10(): number {
+    return this.rare.cb10
+  }
+  set cb10(value: number) {
+    this.rare.cb10 = value
+    this.flags |= SKB_CB_USED
+  }
+  get cb11(): number {
+    return this.rare.cb11
+  }
+  set cb11(value: number) {
+    this.rare.cb11 = value
+    this.flags |= SKB_CB_USED
+  }
+  get innerTransportHeader(): number {
+    return this.rare.innerTransportHeader
+  }
+  set innerTransportHeader(value: number) {
+    this.rare.innerTransportHeader = value
+  }
+  get innerNetworkHeader(): number {
+    return this.rare.innerNetworkHeader
+  }
+  set innerNetworkHeader(value: number) {
+    this.rare.innerNetworkHeader = value
+  }
+  get innerMacHeader(): number {
+    return this.rare.innerMacHeader
+  }
+  set innerMacHeader(value: number) {
+    this.rare.innerMacHeader = value
+  }
+  get innerProtocol(): number {
+    return this.rare.innerProtocol
+  }
+  set innerProtocol(value: number) {
+    this.rare.innerProtocol = value
+  }
+  get vlanProto(): number {
+    return this.rare.vlanProto
+  }
+  set vlanProto(value: number) {
+    this.rare.vlanProto = value
+  }
+  get vlanTciValue(): number {
+    return this.rare.vlanTciValue
+  }
+  set vlanTciValue(value: number) {
+    this.rare.vlanTciValue = value
+  }
+  get markValue(): number {
+    return this.rare.markValue
+  }
+  set markValue(value: number) {
+    this.rare.markValue = value
+  }
+  /** Bits of the extensions in use, and the address of their block. */
+  get activeExtensions(): number {
+    return this.rare.activeExtensions
+  }
+  set activeExtensions(value: number) {
+    this.rare.activeExtensions = value
+  }
+  get extensions(): Addr {
+    return this.rare.extensions
+  }
+  set extensions(value: Addr) {
+    this.rare.extensions = value
+  }
+  /** Models `sk_buff_fclones.fclone_ref`, kept by the original of a pair. */
+  get fcloneRef(): number {
+    return this.rare.fcloneRef
+  }
+  set fcloneRef(value: number) {
+    this.rare.fcloneRef = value
   }
 
   // The kernel's bit fields, by their names.
@@ -312,17 +430,17 @@ export class SkBuff {
   // Rare members: a flag says that they are there.
 
   get mark(): number {
-    return (this.flags & SKB_HAS_MARK) !== 0 ? this.markValue : 0
+    return (this.flags & SKB_HAS_MARK) !== 0 ? this.rare.markValue : 0
   }
   set mark(value: number) {
-    this.markValue = value
+    this.rare.markValue = value
     this.flags |= SKB_HAS_MARK
   }
   get vlanTci(): number {
-    return (this.flags & SKB_VLAN_PRESENT) !== 0 ? this.vlanTciValue : 0
+    return (this.flags & SKB_VLAN_PRESENT) !== 0 ? this.rare.vlanTciValue : 0
   }
   set vlanTci(tci: number) {
-    this.vlanTciValue = tci
+    this.rare.vlanTciValue = tci
     this.flags |= SKB_VLAN_PRESENT
   }
   /** Virtual nanoseconds; kept outside the object, where a double costs no box. */

@@ -1,6 +1,14 @@
 /** Handing a packet from one device to another inside the machine. */
 import type { Cpu } from '@netmem/base'
-import { kfreeSkb, SKB_HAS_EXTENSIONS, SKB_HAS_MARK, type SkBuff, skbExtPut, skbOrphanFrags } from '@netmem/skbuff'
+import {
+  kfreeSkb,
+  SKB_HAS_EXTENSIONS,
+  SKB_HAS_MARK,
+  type SkBuff,
+  skbExtPut,
+  skbIsGso,
+  skbOrphanFrags,
+} from '@netmem/skbuff'
 import { ethTypeTrans } from './eth.js'
 import { IFF_UP, NET_RX_DROP, NET_RX_SUCCESS, type NetDevice, RX_DROPPED } from './net-device.js'
 
@@ -13,7 +21,7 @@ import { IFF_UP, NET_RX_DROP, NET_RX_SUCCESS, type NetDevice, RX_DROPPED } from 
 export function devForwardSkb(cpu: Cpu, dev: NetDevice, skb: SkBuff): number {
   const { env } = dev
   // A packet that fits no device, and one for a device that is down, go no further.
-  const fits = skb.len <= dev.mtu + dev.hardHeaderLen + 4 || (env.mem.i32[(skb.end >>> 2) + 1]! & 0xffff) !== 0
+  const fits = skb.len <= dev.mtu + dev.hardHeaderLen + 4 || skbIsGso(skb)
   if (skbOrphanFrags(cpu, skb, env.mem.gfp.GFP_ATOMIC) !== 0 || (dev.flags & IFF_UP) === 0 || !fits) {
     dev.stats[RX_DROPPED]!++
     kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'veth_xmit')

@@ -8,7 +8,9 @@ import {
   SKB_HEADER_UNSET,
   SKB_PFMEMALLOC,
   SKB_VLAN_PRESENT,
+  SKBFL_ZEROCOPY_ENABLE,
   type SkBuff,
+  shinfoFlags,
   skbGet,
   skbOrphanFragsRx,
 } from '@netmem/skbuff'
@@ -77,7 +79,7 @@ export function netifReceiveSkbCore(env: NetDevs, cpu: Cpu, skb: SkBuff): number
 // Cold path: taps, XDP, VLANs, bridges, several handlers of one type.
 
 /** The packet's fragments may still be user memory: they are copied before anyone may keep the packet. */
-const hasUserFrags = (skb: SkBuff): boolean => (skb.env.u8[skb.end >>> 0]! & 1) !== 0
+const hasUserFrags = (skb: SkBuff): boolean => (shinfoFlags(skb) & SKBFL_ZEROCOPY_ENABLE) !== 0
 
 /** Models `deliver_skb`: one more holder, for a handler that is not the last. */
 function deliverSkb(cpu: Cpu, skb: SkBuff, pt: PacketType, dev: NetDevice, orig: NetDevice): number {

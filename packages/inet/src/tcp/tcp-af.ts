@@ -3,7 +3,7 @@
  * class for both versions; a socket's family tells which.
  */
 import { type Cpu, ERRNO } from '@netmem/base'
-import { CHECKSUM_PARTIAL, kfreeSkb, type SkBuff, skbPush, skbResetNetworkHeader } from '@netmem/skbuff'
+import { CHECKSUM_PARTIAL, gsoSegs, kfreeSkb, type SkBuff, skbPush, skbResetNetworkHeader } from '@netmem/skbuff'
 import { AF_INET6, IPPROTO_TCP, type NetNs, type Sock } from '@netmem/sockmem'
 import {
   localBhDisable,
@@ -145,7 +145,7 @@ export class TcpIp {
     skb.priority = sk.priority
     if (sk.mark !== 0) skb.mark = sk.mark
     if (sk.family === AF_INET6) return this.xmit6(cpu, sk.net, skb, dst, sk.v6!.saddr, sk.v6!.daddr)
-    inet.id = (inet.id + Math.max(1, skb.env.i32[(skb.end >>> 2) + 1]! >>> 16)) & 0xffff
+    inet.id = (inet.id + Math.max(1, gsoSegs(skb))) & 0xffff
     return this.xmit4(cpu, sk.net, skb, dst, sk.saddr, sk.daddr, inet.ttl(this.inet, sk, dst), inet.tos, inet.id)
   }
 
