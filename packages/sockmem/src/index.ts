@@ -68,6 +68,7 @@ export {
   skFilter,
   skFilterTrimCap,
   skFilterUncharge,
+  skProgCreate,
   skRunFilter,
 } from './sk-filter.js'
 export {

@@ -17,8 +17,13 @@ export class SockAddr {
   ifindex = 0
   /** EtherType of packet sockets, host order. */
   protocol = 0
-  /** Path of AF_UNIX. */
+  /** Path of AF_UNIX; the device's name for the oldest packet sockets. */
   path = ''
+  /** Of packet sockets: device type, packet type, and the link address with its length. */
+  hatype = 0
+  pkttype = 0
+  halen = 0
+  readonly hwAddr = new Uint8Array(8)
 
   clear(): void {
     this.family = 0
@@ -28,6 +33,10 @@ export class SockAddr {
     this.ifindex = 0
     this.protocol = 0
     this.path = ''
+    this.hatype = 0
+    this.pkttype = 0
+    this.halen = 0
+    this.hwAddr.fill(0)
   }
 
   copyFrom(other: SockAddr): void {
@@ -38,6 +47,10 @@ export class SockAddr {
     this.ifindex = other.ifindex
     this.protocol = other.protocol
     this.path = other.path
+    this.hatype = other.hatype
+    this.pkttype = other.pkttype
+    this.halen = other.halen
+    this.hwAddr.set(other.hwAddr)
   }
 }
 

@@ -8,6 +8,7 @@ import { BPF_MAXINSNS, bpfCheckClassic, bpfConvertedLength, bpfRunClassic } from
 import { SOCKF_FILTER_LOCKED, SOCKF_MEMALLOC } from './constants.js'
 import { mibIndex } from './mib.js'
 import type { Sock } from './sock.js'
+import type { SockEnv } from './sock-env.js'
 
 const PF_MEMALLOC_DROP = mibIndex('TcpExt.PFMemallocDrop')
 
@@ -21,6 +22,18 @@ export class SkFilter {
 }
 
 /**
+ * Models `bpf_prog_create_from_user` (net/core/filter.c): checks a classic program and keeps a copy of it.
+ *
+ * @returns null for a program that is empty, too long or bad.
+ */
+export function skProgCreate(env: SockEnv, insns: Int32Array): SkFilter | null {
+  const count = insns.length >> 2
+  if (count === 0 || count > BPF_MAXINSNS || !bpfCheckClassic(insns)) return null
+  const bytes = env.profile.structs.bpf_prog.size + bpfConvertedLength(insns) * 8
+  return new SkFilter(insns.slice(), bytes)
+}
+
+/**
  * Models `sk_attach_filter` (net/core/filter.c): replaces the socket's filter. Charged before the old one is given
  * back, so the room for both is needed.
  *
@@ -29,15 +42,14 @@ export class SkFilter {
  */
 export function skAttachFilter(sk: Sock, insns: Int32Array): number {
   if ((sk.flags & SOCKF_FILTER_LOCKED) !== 0) return -ERRNO.EPERM
-  const count = insns.length >> 2
-  if (count === 0 || count > BPF_MAXINSNS || !bpfCheckClassic(insns)) return -ERRNO.EINVAL
-  const { structs } = sk.env.profile
-  const bytes = structs.bpf_prog.size + bpfConvertedLength(insns) * 8
+  const filter = skProgCreate(sk.env, insns)
+  if (filter === null) return -ERRNO.EINVAL
+  const { bytes } = filter
   const optmemMax = sk.net.optmemMax[0]
   if (bytes > optmemMax || sk.omemAlloc + bytes >= optmemMax) return -ERRNO.ENOMEM
   sk.omemAlloc += bytes
   const old = sk.filter
-  sk.filter = new SkFilter(insns.slice(), bytes)
+  sk.filter = filter
   if (old !== null) skFilterUncharge(sk, old)
   return 0
 }

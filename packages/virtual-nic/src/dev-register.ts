@@ -4,7 +4,7 @@
 import { type Cpu, ERRNO } from '@netmem/base'
 import { NETIF_F_SOFT_FEATURES, netdevFixFeatures } from './features.js'
 import { IFF_UP, NetDevice, type NetDeviceOps } from './net-device.js'
-import type { NetDevs } from './net-devs.js'
+import type { NetDevs, NetdevEvent } from './net-devs.js'
 import { NetdevQueue, netdevTxResetQueue } from './netdev-queue.js'
 import { netDevsRecountTaps } from './packet-type.js'
 import { qdiscReset } from './pfifo-fast.js'
@@ -59,6 +59,7 @@ export const devGetByName = (env: NetDevs, name: string, ns = 0): NetDevice | nu
 /** Models `unregister_netdev`: down, and out of the registry; ids are not reused. */
 export function netdevUnregister(env: NetDevs, dev: NetDevice, cpu: Cpu): void {
   devClose(dev, cpu)
+  callNetdevNotifiers(env, cpu, 'unregister', dev)
   dev.ops.uninit?.(dev, cpu)
   env.devices[dev.id] = null
   netDevsRecountTaps(env)
@@ -80,7 +81,13 @@ export function devOpen(dev: NetDevice, cpu: Cpu): number {
     txq.state = 0
     netdevTxResetQueue(txq)
   }
+  callNetdevNotifiers(dev.env, cpu, 'up', dev)
   return 0
+}
+
+/** Models `call_netdevice_notifiers`: whoever keeps something for a device hears of its ups and downs. */
+function callNetdevNotifiers(env: NetDevs, cpu: Cpu, event: NetdevEvent, dev: NetDevice): void {
+  for (const notify of env.notifiers) notify(cpu, event, dev)
 }
 
 /** Models `dev_close`: what waits above the driver is freed. */
@@ -93,6 +100,7 @@ export function devClose(dev: NetDevice, cpu: Cpu): void {
   // The driver may have completed packets while it stopped, and so have rescheduled a queue.
   deactivate(dev, cpu)
   dev.flags &= ~IFF_UP
+  callNetdevNotifiers(dev.env, cpu, 'down', dev)
   localBhEnable(dev.env, cpu)
 }
 

@@ -30,15 +30,25 @@ export { e1000Create, type IntelNicParams } from './drivers/e1000.js'
 export { e1000eCreate } from './drivers/e1000e.js'
 export { loopbackCreate } from './drivers/loopback.js'
 export { PpNic, type PpNicParams, ppNicCreate, ppNicDestroy } from './drivers/pp-nic.js'
+export { skbProbeTransportHeader } from './drivers/probe-transport.js'
 export { RingNic, type RingNicParams, ringNicCreate } from './drivers/ring-nic.js'
 export * from './drivers/tun.js'
 export * from './drivers/tun-file.js'
 export { tunGetUser } from './drivers/tun-rx.js'
 export { type VethEndParams, vethCreate } from './drivers/veth.js'
 export { VETH_RING_SIZE, VethPriv, VethRq } from './drivers/veth-queue.js'
+export {
+  VIRTIO_NET_HDR_BYTES,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VirtioNetHdr,
+  virtioNetHdrFromSkb,
+  virtioNetHdrRead,
+  virtioNetHdrToSkb,
+  virtioNetHdrWrite,
+} from './drivers/virtio-net-hdr.js'
 export { ETH_HLEN, ETH_MAX_MTU, ETH_ZLEN, ethHeaderWrite, ethTypeTrans } from './eth.js'
 export * from './features.js'
-export { skbGetHash } from './flow-hash.js'
+export { reciprocalScale, skbGetHash, skbGetHashSymmetric } from './flow-hash.js'
 export { devForwardSkb, skbScrubPacket } from './forward.js'
 export {
   GRO_CONSUMED,
@@ -79,7 +89,14 @@ export {
 } from './napi-struct.js'
 // Devices.
 export * from './net-device.js'
-export type { NetDevCosts, NetDevSlots, NetDevSysctl, NetDevsParams } from './net-devs.js'
+export type {
+  NetDevCosts,
+  NetDevSlots,
+  NetDevSysctl,
+  NetDevsParams,
+  NetdevEvent,
+  NetdevNotifier,
+} from './net-devs.js'
 export { NetDevs, netDevInit } from './net-devs.js'
 export { netRxAction, netTxAction, processBacklog } from './net-rx-action.js'
 export {
@@ -107,6 +124,7 @@ export {
   ETH_P_LOOPBACK,
   ptypeInNs,
 } from './packet-type.js'
+export { devSetAllmulti, devSetPromiscuity } from './promiscuity.js'
 export { Qdisc } from './qdisc.js'
 export {
   netifReceiveSkb,

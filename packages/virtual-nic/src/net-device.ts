@@ -19,6 +19,7 @@ export const IFF_LOOPBACK = 0x8
 export const IFF_POINTOPOINT = 0x10
 export const IFF_NOARP = 0x80
 export const IFF_PROMISC = 0x100
+export const IFF_ALLMULTI = 0x200
 export const IFF_MULTICAST = 0x1000
 
 /** Models `ARPHRD_*`. */
@@ -133,6 +134,11 @@ export class NetDevice {
   neededHeadroom = 0
   neededTailroom = 0
   txQueueLen = 1000
+  /** Link speed as ethtool tells it, in Mbit/s; 0 where nobody knows. */
+  speed = 0
+  /** Models `promiscuity` and `allmulti`: how many want it. */
+  promiscuity = 0
+  allmulti = 0
   gsoMaxSize = 65536
   gsoMaxSegs = 65535
   /** Bits of `NETIF_F_*`: on now, switchable, asked for. */

@@ -85,6 +85,11 @@ export interface NetDevSlots {
   udpGroLookup(skb: SkBuff, network: number, transport: number): number
 }
 
+/** Models `NETDEV_UP`, `NETDEV_DOWN` and `NETDEV_UNREGISTER`. */
+export type NetdevEvent = 'up' | 'down' | 'unregister'
+/** Models `notifier_call` of `register_netdevice_notifier`. */
+export type NetdevNotifier = (cpu: Cpu, event: NetdevEvent, dev: NetDevice) => void
+
 export interface NetDevsParams {
   readonly mem: Memory
   readonly skbs: Skbuffs
@@ -144,6 +149,8 @@ export class NetDevs {
   /** Models `system_page_pool`: the pool of a CPU for packets without a better one; null where there is none. */
   systemPagePool: ((cpu: Cpu) => PagePool) | null = null
   readonly slots: NetDevSlots
+  /** Models `netdev_chain`. */
+  readonly notifiers: NetdevNotifier[] = []
   /** Nanoseconds per jiffy. */
   readonly nsPerJiffy: number
   /** Nested `devQueueXmit` calls that a CPU may make before it is taken for a loop. */

@@ -123,6 +123,7 @@ export function tunSetIff(tfile: TunFile, name: string, flags: number, ns = 0): 
 
 /** Models `tun_net_initialize` and `tun_setup`. */
 function setup(dev: NetDevice, tap: boolean): void {
+  dev.speed = 10_000
   dev.mtu = 1500
   dev.minMtu = 68
   dev.maxMtu = 65535 - (tap ? ETH_HLEN : 0)

@@ -104,6 +104,7 @@ function vethRegister(env: NetDevs, p: VethEndParams, queues: number): NetDevice
     txQueues: queues,
     rxQueues: queues,
     setup: (dev) => {
+      dev.speed = 10_000
       const priv = new VethPriv((c, d, frames, n) => vethXdpXmit(c, d, frames, n, false, false))
       for (let i = 0; i < queues; i++) priv.rq.push(new VethRq(dev, i))
       dev.priv = priv
