@@ -7,6 +7,7 @@ import type { Memory } from '@netmem/memory'
 import { type SkBuff, type Skbuffs, skbMaxAlloc } from '@netmem/skbuff'
 import type { NetNs, Proto, Sock, SockEnv, SockOps } from '@netmem/sockmem'
 import type { NetDevice, NetDevs } from '@netmem/virtual-nic'
+import type { TlsCryptoProvider } from '@netmem/zerocopy'
 import { MsgZerocopy } from '@netmem/zerocopy'
 import { Dst } from './dst.js'
 import type { InetFrags } from './inet-fragment.js'
@@ -44,6 +45,8 @@ export interface InetProtosw {
 export interface InetParams {
   readonly socks: SockEnv
   readonly devs: NetDevs
+  /** The ciphers that kTLS has; none when absent, and keys are refused with -ENOENT. */
+  readonly crypto?: TlsCryptoProvider
   /** Seeds what is drawn at random: TCP's sequence numbers. */
   readonly seed?: number
 }

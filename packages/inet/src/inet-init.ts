@@ -15,6 +15,7 @@ import {
   type Sock,
 } from '@netmem/sockmem'
 import { devAddPack, ETH_P_IP, ETH_P_IPV6, localBhEnable } from '@netmem/virtual-nic'
+import { NO_TLS_CRYPTO, tlsInit } from '@netmem/zerocopy'
 import { inetCreate } from './af-inet.js'
 import { icmpInit } from './icmp.js'
 import { InetEnv, type InetParams, inet6AddProtocol, inetAddProtocol, inetRegisterProtosw } from './inet-env.js'
@@ -27,6 +28,8 @@ import { ipv6Rcv } from './ip6/ip6-input.js'
 import { ip6FragExpire } from './ip6/ip6-reassembly.js'
 import { rawInitSock, rawSockOps } from './raw/raw-ops.js'
 import { tcpInit } from './tcp/tcp-init.js'
+import { tlsTransport } from './tcp/tcp-tls.js'
+import { tcpRegisterUlp } from './tcp/tcp-ulp.js'
 import { Udp } from './udp/udp-env.js'
 import { udpErr } from './udp/udp-error.js'
 import { udpGroLookup } from './udp/udp-gro.js'
@@ -65,7 +68,10 @@ export function inetInit(params: InetParams): InetEnv {
     errHandler: (cpu, skb, type, code, info) => udpv6Err(udp, cpu, skb, type, code, info),
   })
   const initUdp = (cpu: Cpu, sk: Parameters<typeof udpInitSock>[2]): number => udpInitSock(env, cpu, sk)
-  tcpInit(env, params.seed ?? 1)
+  const tcp = tcpInit(env, params.seed ?? 1)
+  const tls = tlsInit({ socks, crypto: params.crypto ?? NO_TLS_CRYPTO, transport: tlsTransport(tcp) })
+  env.owned.tls = tls.env
+  tcpRegisterUlp(tcp, tls.ulp)
   inetRegisterProtosw(env, {
     family: AF_INET,
     type: SOCK_DGRAM,

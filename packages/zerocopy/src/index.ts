@@ -52,3 +52,73 @@ export {
 } from './splice/splice-flags.js'
 export { socketFops, socketSendpageFops } from './splice/splice-socket.js'
 export { sysVmspliceFile } from './splice/vmsplice.js'
+
+// kTLS.
+export { type NodeCrypto, tlsCryptoFromNode } from './tls/node-crypto.js'
+export {
+  getCipherDesc,
+  parseCryptoInfo,
+  TLS_1_2_VERSION,
+  TLS_1_3_VERSION,
+  TLS_CIPHER_AES_CCM_128,
+  TLS_CIPHER_AES_GCM_128,
+  TLS_CIPHER_AES_GCM_256,
+  TLS_CIPHER_ARIA_GCM_128,
+  TLS_CIPHER_ARIA_GCM_256,
+  TLS_CIPHER_CHACHA20_POLY1305,
+  TLS_CIPHER_SM4_CCM,
+  TLS_CIPHER_SM4_GCM,
+  type TlsCipherDesc,
+  type TlsCryptoInfo,
+} from './tls/tls-ciphers.js'
+export { TlsContext } from './tls/tls-context.js'
+export { NO_TLS_CRYPTO, TLS_TAG_SIZE, type TlsAead, type TlsCryptoProvider } from './tls/tls-crypto.js'
+export { TlsEnv, type TlsParams, type TlsReadActor, type TlsTransport } from './tls/tls-env.js'
+export {
+  TLS_HEADER_SIZE,
+  TLS_MAX_PAYLOAD_SIZE,
+  TLS_RECORD_TYPE_ALERT,
+  TLS_RECORD_TYPE_DATA,
+  TLS_RECORD_TYPE_HANDSHAKE,
+} from './tls/tls-framing.js'
+export { type TlsUlpOps, tlsInit } from './tls/tls-main.js'
+export { SOL_TLS, TLS_GET_RECORD_TYPE, TLS_SET_RECORD_TYPE } from './tls/tls-record-type.js'
+export { TLS_RX, TLS_RX_EXPECT_NO_PAD, TLS_TX, TLS_TX_ZEROCOPY_RO } from './tls/tls-sockopt.js'
+
+// Packet sockets.
+export {
+  PACKET_ADD_MEMBERSHIP,
+  PACKET_AUXDATA,
+  PACKET_COPY_THRESH,
+  PACKET_DROP_MEMBERSHIP,
+  PACKET_FANOUT,
+  PACKET_FANOUT_CBPF,
+  PACKET_FANOUT_CPU,
+  PACKET_FANOUT_DATA,
+  PACKET_FANOUT_FLAG_ROLLOVER,
+  PACKET_FANOUT_FLAG_UNIQUEID,
+  PACKET_FANOUT_HASH,
+  PACKET_FANOUT_LB,
+  PACKET_FANOUT_QM,
+  PACKET_FANOUT_RND,
+  PACKET_FANOUT_ROLLOVER,
+  PACKET_IGNORE_OUTGOING,
+  PACKET_LOSS,
+  PACKET_MR_PROMISC,
+  PACKET_QDISC_BYPASS,
+  PACKET_RESERVE,
+  PACKET_RX_RING,
+  PACKET_STATISTICS,
+  PACKET_TX_HAS_OFF,
+  PACKET_TX_RING,
+  PACKET_VERSION,
+  PACKET_VNET_HDR,
+  PACKET_VNET_HDR_SZ,
+  SOL_PACKET,
+  TP_STATUS_SEND_REQUEST,
+  TPACKET_V1,
+  TPACKET_V2,
+  TPACKET_V3,
+} from './packet/constants.js'
+export { type PacketInitParams, packetInit } from './packet/packet-ops.js'
+export { PacketEnv, PacketSock, pktSk } from './packet/packet-sock.js'

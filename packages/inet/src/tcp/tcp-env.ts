@@ -16,6 +16,7 @@ import {
 import { CoalesceResult, type Skbuffs } from '@netmem/skbuff'
 import type { NetNs, Proto, Sock, SockEnv } from '@netmem/sockmem'
 import type { MsgZerocopy } from '@netmem/zerocopy'
+import { PageMsg } from '../page-msg.js'
 import { InetBindTable } from './inet-bind.js'
 import { FlowKey, InetHashinfo } from './inet-hashtables.js'
 import type { RequestSock } from './request-sock.js'
@@ -26,6 +27,7 @@ import { RateSample } from './tcp-rate.js'
 import { Alert } from './tcp-recovery.js'
 import { SacktagState } from './tcp-sack.js'
 import { SendState } from './tcp-sendmsg.js'
+import type { TcpUlpOps } from './tcp-ulp.js'
 import { InitialWindow } from './tcp-window.js'
 
 /** Models `TCP_TIMEOUT_INIT` and neighbours, in seconds. */
@@ -99,6 +101,7 @@ export class TcpEnv {
   /** Scratch of the ACK that is being processed. */
   readonly rs = new RateSample()
   readonly sendState = new SendState()
+  readonly pageMsg = new PageMsg()
   readonly sacktag = new SacktagState()
   readonly alert = new Alert()
   readonly coalesced = new CoalesceResult()
@@ -110,6 +113,8 @@ export class TcpEnv {
   reqReset = false
   /** Where a segment goes on that left the fast path. */
   fastPathVerdict = 0
+  /** Models `tcp_ulp_list`. */
+  readonly ulps: TcpUlpOps[] = []
   /** Requests by number, for their timers. */
   readonly requests: (RequestSock | null)[] = []
   readonly freeRequestIds: number[] = []

@@ -256,6 +256,8 @@ export class TcpSock {
 
   /** A listener's connection requests and children waiting for accept; null for others. */
   acceptQueue: RequestSockQueue | null = null
+  /** The protocol above this socket (`icsk_ulp_ops`), or null. */
+  ulpOps: import('./tcp-ulp.js').TcpUlpOps | null = null
   /** Bind bucket that the local port is held by, or null. */
   bindBucket: import('./inet-bind.js').InetBindBucket | null = null
   bind2Bucket: import('./inet-bind.js').InetBindBucket | null = null

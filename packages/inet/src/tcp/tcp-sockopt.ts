@@ -29,6 +29,7 @@ import {
   tcpSk,
 } from './tcp-sock.js'
 import { tcpResetKeepaliveTimer } from './tcp-timer-arm.js'
+import { TCP_ULP_NAME_MAX, tcpSetUlp } from './tcp-ulp.js'
 import { tcpSpaceFromWin, tcpWinFromSpace } from './tcp-window.js'
 import { tcpPushPendingFrames } from './tcp-xmit.js'
 
@@ -53,6 +54,7 @@ export const TCP_OPT = {
   TCP_THIN_DUPACK: 17,
   TCP_USER_TIMEOUT: 18,
   TCP_NOTSENT_LOWAT: 25,
+  TCP_ULP: 31,
   TCP_INQ: 36,
 } as const
 
@@ -70,6 +72,7 @@ export function tcpSetsockopt(cpu: Cpu, sk: Sock, level: number, opt: number, va
   if (level === SOL_IPV6 && sk.family === AF_INET6) return ipv6Setsockopt(sk, opt, val)
   if (level !== SOL_TCP) return -ERRNO.ENOPROTOOPT
   if (opt === TCP_OPT.TCP_CONGESTION) return setCongestion(sk, val)
+  if (opt === TCP_OPT.TCP_ULP) return setUlp(cpu, sk, val)
   if (val.len < 4) return -ERRNO.EINVAL
   lockSock(sk)
   const ret = setLocked(cpu, sk, tcpSk(sk), opt, val.int)
@@ -85,6 +88,14 @@ function setCongestion(sk: Sock, val: OptVal): number {
   tp.caOps = ops
   if (sk.state !== TCP_CLOSE && sk.state !== TCP_LISTEN) tcpInitCongestionControl(tp)
   return 0
+}
+
+function setUlp(cpu: Cpu, sk: Sock, val: OptVal): number {
+  if (val.len < 1) return -ERRNO.EINVAL
+  lockSock(sk)
+  const ret = tcpSetUlp(cpu, sk, val.text.slice(0, Math.min(val.len, TCP_ULP_NAME_MAX - 1)))
+  tcpReleaseSock(cpu, sk)
+  return ret
 }
 
 /** Models `do_tcp_setsockopt` for integers. */
@@ -231,6 +242,11 @@ export function tcpGetsockopt(sk: Sock, level: number, opt: number, val: OptVal)
   if (opt === TCP_OPT.TCP_CONGESTION) {
     val.text = tp.caOps.name
     val.len = Math.min(val.len, 16)
+    return 0
+  }
+  if (opt === TCP_OPT.TCP_ULP) {
+    val.text = tp.ulpOps === null ? '' : tp.ulpOps.name.slice(0, val.len)
+    val.len = tp.ulpOps === null ? 0 : Math.min(val.len, TCP_ULP_NAME_MAX)
     return 0
   }
   const value = getInt(sk, tp, opt)
