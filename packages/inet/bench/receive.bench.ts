@@ -18,7 +18,7 @@ import {
   type PpNic,
   ppNicCreate,
 } from '@netmem/virtual-nic'
-import { inetAddrAdd, inetInit, skbConsumeUdp, skbRecvUdp, udpOf } from '../src/index.js'
+import { inetAddrAdd, inetInit, skbConsumeUdp, skbRecvUdp, udpOf, udpSk } from '../src/index.js'
 
 /** One case. `setup` comes before the first `run`; `run` may be called again and again. */
 export interface BenchCase {
@@ -84,6 +84,8 @@ class Bench {
     at.addr = HOST
     this.sk.ops.bind(cpu, this.task, this.sk, at)
     this.sk.rcvbuf = 4 << 20
+    // As setting SO_RCVBUF does.
+    udpSk(this.sk).forwardThreshold = this.sk.rcvbuf >> 2
     this.udp = udpOf(inet)
     this.u8 = mem.u8
     this.user = userAlloc(mem, cpu, BATCH * SLOT_BYTES) as UserBuffer

@@ -60,7 +60,7 @@ export function pagePoolPutUnrefedNetmem(
   }
   if ((netmem < 0 || pool.refcount[netmem] === 1) && (pool.reservePages === 0 || !fromReserves(pool, netmem))) {
     const dev = pool.syncDev
-    if (dev?.needSync) pagePoolDmaSyncForDevice(cpu, pool, netmem, dmaSyncSize)
+    if (dev !== null && dev.needSync) pagePoolDmaSyncForDevice(cpu, pool, netmem, dmaSyncSize)
     // 6.1 believes the caller, but only in softirq; later kernels find out themselves when the caller does not know.
     if (pool.napiDirect ? allowDirect || pagePoolNapiLocal(cpu, pool) : allowDirect && inServingSoftirq(cpu)) {
       const cache = pool.cache
@@ -251,7 +251,8 @@ export function napiPpPutPage(env: PagePools, cpu: Cpu, netmem: Netmem): boolean
   const slot = head > 0 ? pages.pp[head]! : env.niovs.pp[netmemToNetIov(head)]!
   if (slot === 0) return false
   const pool = env.pools[slot]!
-  if (pagePoolUnrefAndTest(pool, head)) pagePoolPutUnrefedNetmem(cpu, pool, head, -1, false)
+  if (head > 0 ? pool.ppRefCount[head] === 1 || pagePoolUnrefAndTest(pool, head) : pagePoolUnrefAndTest(pool, head))
+    pagePoolPutUnrefedNetmem(cpu, pool, head, -1, false)
   return true
 }
 

@@ -58,10 +58,21 @@ export function skMemReclaim(cpu: Cpu, sk: Sock): void {
  * @param size bytes that are lacking, not the size of the packet.
  */
 export function skMemSchedule(cpu: Cpu, sk: Sock, size: number, kind: number): boolean {
-  const pages = skMemPages(sk.env, size)
-  sk.forwardAlloc += pages << sk.env.pageShift
+  const { env, proto } = sk
+  const pages = skMemPages(env, size)
+  const memory = proto.memory
+  // By hand where nothing can refuse: no group, no flag of pressure, and this CPU's part takes it. Benchmark: `rx.64B`.
+  if (sk.memcg === null && proto.pressure === null && memory !== null) {
+    const local = (memory.perCpu[cpu.id] + pages) | 0
+    if (local < env.memPcpuRsv[0] && memory.pages <= proto.sysctlMem[0]) {
+      memory.perCpu[cpu.id] = local
+      sk.forwardAlloc += pages << env.pageShift
+      return true
+    }
+  }
+  sk.forwardAlloc += pages << env.pageShift
   if (skMemRaiseAllocated(cpu, sk, size, pages, kind)) return true
-  sk.forwardAlloc -= pages << sk.env.pageShift
+  sk.forwardAlloc -= pages << env.pageShift
   return false
 }
 

@@ -37,9 +37,57 @@ const NET_RX_DROP = 1
 // Hot path.
 
 /**
- * Models `ip_rcv` and `ip_rcv_core` (net/ipv4/ip_input.c). Takes the skb, `data` at the IP header.
+ * Models `ip_rcv` (net/ipv4/ip_input.c). Takes the skb, `data` at the IP header.
+ *
+ * Shaped for speed: a whole and healthy packet for this machine, with the shortest header and no second holder, goes
+ * straight through here, its header read once in five words; nothing was touched when it turns out to be another
+ * kind. Benchmark: `rx.64B`.
  */
-export function ipRcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice): number {
+export function ipRcv(env: InetEnv, cpu: Cpu, skb: SkBuff, dev: NetDevice): number {
+  if (skb.users !== 1 || (skb.refdst | skb.destructor | env.rawSockets) !== 0 || skb.len - skb.dataLen < 20)
+    return ipRcvCore(env, cpu, skb, dev)
+  const { dv } = env.mem
+  const iph = skb.data >>> 0
+  const first = dv.getInt32(iph)
+  const second = dv.getInt32(iph + 4)
+  const third = dv.getInt32(iph + 8)
+  const saddr = dv.getInt32(iph + 12)
+  const daddr = dv.getInt32(iph + 16)
+  // The checksum in the wire's byte order: right when all half words sum up to all ones.
+  let sum = (first >>> 16) + (first & 0xffff) + (second >>> 16) + (second & 0xffff) + (third >>> 16) + (third & 0xffff)
+  sum += (saddr >>> 16) + (saddr & 0xffff) + (daddr >>> 16) + (daddr & 0xffff)
+  sum = (sum & 0xffff) + (sum >>> 16)
+  const len = first & 0xffff
+  if (
+    first >>> 24 !== 0x45 ||
+    len !== skb.len ||
+    sum !== 0xffff ||
+    (second & (IP_MF | IP_OFFSET)) !== 0 ||
+    skb.pktType === PACKET_OTHERHOST
+  )
+    return ipRcvCore(env, cpu, skb, dev)
+  const net = env.netOfDev(dev)
+  const route = fibLookup(net, daddr, 0)
+  const handler = env.protos[(third >>> 16) & 255]
+  if (route === null || !route.dst.local || handler === null) return ipRcvCore(env, cpu, skb, dev)
+  const { mib } = net.net
+  mib[IP_IN_RECEIVES] += 1
+  mib[IP_IN_OCTETS] += len
+  mib[IP_IN_NO_ECT + ecnCounter((first >>> 16) & 3)] += 1
+  skb.refdst = route.dst.id
+  skb.transportHeader = skb.networkHeader + 20
+  skb.data = (skb.data + 20) as typeof skb.data
+  skb.len = len - 20
+  const ret = handler.handler(cpu, skb)
+  if (ret < 0) return ipProtocolDeliver(env, cpu, net, skb, -ret)
+  mib[IP_IN_DELIVERS] += 1
+  return 0
+}
+
+// Every other packet.
+
+/** Models `ip_rcv_core` (net/ipv4/ip_input.c). */
+function ipRcvCore(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice): number {
   if (packet.pktType === PACKET_OTHERHOST) {
     kfreeSkb(cpu, packet, 'OTHERHOST', 'ip_rcv_core')
     return NET_RX_DROP

@@ -14,7 +14,7 @@ import {
   skMemSchedule,
   sockSkbSetDropcount,
 } from '@netmem/sockmem'
-import { type UdpProdQueue, type UdpSock, udpSk } from './udp-sock.js'
+import { type UdpProdQueue, udpSk } from './udp-sock.js'
 
 const INT_MAX_HALF = 0x7fffffff >> 1
 
@@ -31,20 +31,22 @@ function udpSetDevScratch(skb: SkBuff): void {
  */
 export function udpEnqueueScheduleSkb(cpu: Cpu, sk: Sock, skb: SkBuff): number {
   const up = udpSk(sk)
-  return up.prodQueues.length !== 0 ? enqueueThroughProducer(cpu, sk, up, skb) : enqueueDirect(cpu, sk, skb)
+  return up.prodQueues.length !== 0
+    ? enqueueThroughProducer(cpu, sk, up.prodQueues[cpu.node], skb)
+    : enqueueDirect(cpu, sk, skb)
 }
 
 /** 6.18: an empty socket takes any packet, any other only what fits; the charge is what is lacking. */
-function enqueueThroughProducer(cpu: Cpu, sk: Sock, up: UdpSock, skb: SkBuff): number {
-  const prod = up.prodQueues[cpu.node]
+function enqueueThroughProducer(cpu: Cpu, sk: Sock, prod: UdpProdQueue, skb: SkBuff): number {
+  const rcvbuf = sk.rcvbuf
   const rmem = sk.rmemAlloc + prod.rmemAlloc
   let size = skb.truesize
-  if (rmem + size > sk.rcvbuf && (sk.rcvbuf > INT_MAX_HALF || rmem !== 0)) {
+  if (rmem + size > rcvbuf && (rcvbuf > INT_MAX_HALF || rmem !== 0)) {
     sk.drops += 1
     return -ERRNO.ENOMEM
   }
   // A half full queue is squeezed: readers behind schedule should at least cost little.
-  if (rmem > sk.rcvbuf >> 1) {
+  if (rmem > rcvbuf >> 1) {
     skbCondense(cpu, skb)
     size = skb.truesize
   }

@@ -17,6 +17,7 @@ import {
   PACKET_HOST,
   pskbMayPull,
   pskbTrimRcsum,
+  SKB_PFMEMALLOC,
   type SkBuff,
   type SkbDropReason,
   skbChecksum,
@@ -73,33 +74,41 @@ const SEGMENT_FEATURES = NETIF_F_SG | NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
 /** Models `__udp4_lib_rcv` (net/ipv4/udp.c). Takes the skb, `data` at the UDP header. */
 export function udpRcv(udp: Udp, cpu: Cpu, skb: SkBuff): number {
   const { env } = udp
-  const { mem } = env
+  const { dv } = env.mem
   const { ns } = env.devs.devices[skb.dev] as { ns: number }
-  const { net } = env.nets[ns]
-  if (!pskbMayPull(cpu, skb, UDP_HLEN)) return udpDrop(cpu, net, UDP4_MIB, skb, 'NOT_SPECIFIED')
+  if (skb.len - skb.dataLen < UDP_HLEN && !pskbMayPull(cpu, skb, UDP_HLEN))
+    return udpDrop(cpu, env.nets[ns].net, UDP4_MIB, skb, 'NOT_SPECIFIED')
   const uh = skb.data >>> 0
-  const ulen = mem.dv.getUint16(uh + 4)
+  const ports = dv.getInt32(uh)
+  const rest = dv.getInt32(uh + 4)
+  const ulen = rest >>> 16
   if (ulen !== skb.len) {
-    if (ulen > skb.len || ulen < UDP_HLEN) return udpDrop(cpu, net, UDP4_MIB, skb, 'PKT_TOO_SMALL')
-    if (pskbTrimRcsum(cpu, skb, ulen) !== 0) return udpDrop(cpu, net, UDP4_MIB, skb, 'PKT_TOO_SMALL')
+    if (ulen > skb.len || ulen < UDP_HLEN || pskbTrimRcsum(cpu, skb, ulen) !== 0)
+      return udpDrop(cpu, env.nets[ns].net, UDP4_MIB, skb, 'PKT_TOO_SMALL')
   }
   const iph = (skb.head + skb.networkHeader) >>> 0
-  const saddr = mem.dv.getInt32(iph + 12)
-  const daddr = mem.dv.getInt32(iph + 16)
-  if (skb.ipSummed !== CHECKSUM_PARTIAL && skb.ipSummed !== CHECKSUM_UNNECESSARY) {
-    if (mem.u16[(uh + 6) >>> 1] === 0) skb.ipSummed = CHECKSUM_UNNECESSARY
+  const saddr = dv.getInt32(iph + 12)
+  const daddr = dv.getInt32(iph + 16)
+  const summed = skb.ipSummed
+  if (summed !== CHECKSUM_PARTIAL && summed !== CHECKSUM_UNNECESSARY) {
+    if ((rest & 0xffff) === 0) skb.ipSummed = CHECKSUM_UNNECESSARY
     else if (!udpCsumInit(skb, csumTcpudpNofold(saddr, daddr, skb.len, 17))) {
+      const { net } = env.nets[ns]
       net.mib[UDP4_MIB.csumErrors] += 1
       return udpDrop(cpu, net, UDP4_MIB, skb, 'UDP_CSUM')
     }
   }
-  const sport = mem.dv.getUint16(uh)
-  const dport = mem.dv.getUint16(uh + 2)
-  const sk = udp4LibLookup(env, udp.table, ns, saddr, sport, daddr, dport, skb.skbIif)
-  if (sk !== null) {
-    udpQueueRcvSkb(udp, cpu, sk, skb, UDP4_MIB)
-    return 0
-  }
+  const sk = udp4LibLookup(env, udp.table, ns, saddr, ports >>> 16, daddr, ports & 0xffff, skb.skbIif)
+  if (sk === null) return udpNobody(env, cpu, env.nets[ns].net, skb)
+  // A single packet for a socket without a filter needs none of what comes in between.
+  if (!skbIsGso(skb) && sk.filter === null && (skb.flags & SKB_PFMEMALLOC) === 0)
+    udpQueueRcvPlain(udp, cpu, sk, skb, UDP4_MIB)
+  else udpQueueRcvSkb(udp, cpu, sk, skb, UDP4_MIB)
+  return 0
+}
+
+/** The end of `__udp4_lib_rcv` when no socket wants the packet: the sender is told, if the packet was whole. */
+function udpNobody(env: InetEnv, cpu: Cpu, net: NetNs, skb: SkBuff): number {
   if (udpLibChecksumComplete(skb)) {
     net.mib[UDP4_MIB.csumErrors] += 1
     return udpDrop(cpu, net, UDP4_MIB, skb, 'UDP_CSUM')
@@ -182,10 +191,10 @@ function udpRcvSegment(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib): 
   return segs
 }
 
-/** Models `udp_queue_rcv_one_skb` and `__udp_queue_rcv_skb`. Takes the skb. */
+/** Models `udp_queue_rcv_one_skb`: checksum and filter first. Takes the skb. */
 function udpQueueRcvOneSkb(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib): void {
-  const site = mib === UDP6_MIB ? 'udpv6_queue_rcv_one_skb' : 'udp_queue_rcv_one_skb'
   if (sk.filter !== null || skb.pfmemalloc) {
+    const site = siteOf(mib)
     if (sk.filter !== null && udpLibChecksumComplete(skb)) {
       sk.net.mib[mib.csumErrors] += 1
       refuse(cpu, sk, skb, mib, 'UDP_CSUM', site)
@@ -196,6 +205,11 @@ function udpQueueRcvOneSkb(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMi
       return
     }
   }
+  udpQueueRcvPlain(udp, cpu, sk, skb, mib)
+}
+
+/** Models `__udp_queue_rcv_skb`, and the end of `udp_queue_rcv_one_skb` before it. Takes the skb. */
+function udpQueueRcvPlain(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib): void {
   // From here on the header is no part of the packet, and the route has done its duty.
   if (skb.ipSummed === CHECKSUM_NONE && !skb.csumValid) skb.csum = csumPartial(skb.env, skb.data, UDP_HLEN, skb.csum)
   skb.data = (skb.data + UDP_HLEN) as typeof skb.data
@@ -203,13 +217,20 @@ function udpQueueRcvOneSkb(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMi
   skb.refdst = 0
   if (sk.state === TCP_ESTABLISHED) sk.incomingCpu = cpu.id
   const rc = udpEnqueueScheduleSkb(cpu, sk, skb)
-  if (rc === 0) return
+  if (rc !== 0) refuseQueue(udp, cpu, sk, skb, mib, rc)
+}
+
+// Cold path: no room.
+
+function refuseQueue(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib, rc: number): void {
   const full = rc === -ERRNO.ENOMEM
   sk.net.mib[full ? mib.rcvbufErrors : mib.memErrors] += 1
   sk.net.mib[mib.inErrors] += 1
   if (udp.env.trace.udpFailQueueRcvSkb !== null) udp.env.trace.udpFailQueueRcvSkb(cpu, rc, sk.id)
-  kfreeSkb(cpu, skb, full ? 'SOCKET_RCVBUFF' : 'PROTO_MEM', site, sk.id)
+  kfreeSkb(cpu, skb, full ? 'SOCKET_RCVBUFF' : 'PROTO_MEM', siteOf(mib), sk.id)
 }
+
+const siteOf = (mib: UdpMib): string => (mib === UDP6_MIB ? 'udpv6_queue_rcv_one_skb' : 'udp_queue_rcv_one_skb')
 
 function refuse(cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib, reason: SkbDropReason, site: string): void {
   sk.net.mib[mib.inErrors] += 1

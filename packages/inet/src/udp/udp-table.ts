@@ -81,21 +81,22 @@ export function udp4LibLookup(
         return sk
     }
   }
-  return lookupBound(env, table, ns, daddr, dport, dif) ?? lookupBound(env, table, ns, 0, dport, dif)
+  const sk = lookupBound(env, table, ns, daddr, dport, dif)
+  return sk !== null ? sk : lookupBound(env, table, ns, 0, dport, dif)
 }
 
 function lookupBound(env: InetEnv, table: UdpTable, ns: number, addr: number, port: number, dif: number): Sock | null {
   const { socks } = env.socks
+  const { bound } = table
   const hash = hashBound(ns, addr, port)
   let best: Sock | null = null
-  for (let at = table.bound.probe(hash, -1); at >= 0; at = table.bound.probe(hash, at)) {
-    const sk = socks[table.bound.idAt(at)] as Sock
-    if (sk.num !== port || sk.net.id !== ns || (sk.boundDevIf !== 0 && sk.boundDevIf !== dif)) continue
-    if (sk.family === AF_INET) {
-      if (sk.rcvSaddr !== addr) continue
-    } else if (addr !== 0 || !acceptsV4(sk)) continue
-    if (sk.boundDevIf !== 0) return sk
-    best ??= sk
+  for (let at = bound.probe(hash, -1); at >= 0; at = bound.probe(hash, at)) {
+    const sk = socks[bound.idAt(at)] as Sock
+    if (sk.num !== port || sk.net.id !== ns) continue
+    if (sk.family === AF_INET ? sk.rcvSaddr !== addr : addr !== 0 || !acceptsV4(sk)) continue
+    if (sk.boundDevIf === 0) {
+      if (best === null) best = sk
+    } else if (sk.boundDevIf === dif) return sk
   }
   return best
 }
