@@ -11,10 +11,11 @@ import {
   pageIsPfmemalloc,
 } from '@netmem/memory'
 import { allocSkb } from './alloc.js'
+import { csumBlockAdd, csumPartial } from './checksum.js'
 import type { Skbuffs } from './env.js'
 import { kfreeSkb } from './release.js'
 import { fragLen, nrFrags, setFrag, setFragLen, setNrFrags, skbCanCoalesce } from './shared-info.js'
-import { SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
+import { CHECKSUM_NONE, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
 
 /** Models `__skb_fill_page_desc`: fills slot `i`; the reference comes with the call. */
 export function skbFillPageDescUnchecked(skb: SkBuff, i: number, pfn: Pfn, off: number, bytes: number): void {
@@ -162,7 +163,7 @@ function fillPagesGreedily(cpu: Cpu, skb: SkBuff, dataLen: number, maxOrder: num
  *   (nothing to extract).
  */
 export function skbSpliceFromIter(skb: SkBuff, iter: IovIter, maxBytes: number): number {
-  const { sizes, sysctl } = skb.env
+  const { mem, sizes, sysctl } = skb.env
   const limit = sysctl.maxSkbFrags()
   let spliced = 0
   let err = 0
@@ -183,8 +184,15 @@ export function skbSpliceFromIter(skb: SkBuff, iter: IovIter, maxBytes: number):
     const addr = iterAddr(iter)
     const off = addr & (sizes.pageBytes - 1)
     const part = Math.min(chunk, sizes.pageBytes - off)
+    // Slab memory has no reference of its own to take.
+    if (mem.pages.slab[addr >>> 12] !== 0) {
+      err = -ERRNO.EIO
+      break
+    }
     err = skbAppendPagefrags(skb, (addr >>> 12) as Pfn, off, part, limit)
     if (err < 0) break
+    // Models `skb_splice_csum_page`, which reckons with the length that the packet had before.
+    if (skb.ipSummed === CHECKSUM_NONE) skb.csum = csumBlockAdd(skb.csum, csumPartial(mem, addr, part, 0), skb.len)
     iovIterAdvance(iter, part)
     spliced += part
   }

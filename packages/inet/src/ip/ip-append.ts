@@ -28,12 +28,14 @@ import {
   skbPut,
   skbQueueTail,
   skbReserve,
+  skbSpliceFromIter,
   skbTailroom,
   skbZcopy,
   skbZcopySet,
 } from '@netmem/skbuff'
 import {
   MSG_MORE,
+  MSG_SPLICE_PAGES,
   MSG_ZEROCOPY,
   type Msg,
   mibIndex,
@@ -121,7 +123,16 @@ export class MsgSource implements AppendSource {
   }
 
   zeroCopy(): ZeroCopyAppend | null {
-    return this.zc
+    return (this.msg.flags & MSG_SPLICE_PAGES) !== 0 ? this.splice : this.zc
+  }
+
+  /** Models MSG_SPLICE_PAGES in `__ip_append_data`: the caller's pages become fragments, where the device takes any. */
+  private readonly splice: ZeroCopyAppend = {
+    paged: false,
+    charges: true,
+    attach: () => undefined,
+    append: (_cpu, _sk, skb, bytes) => skbSpliceFromIter(skb, this.msg.iter, bytes),
+    abort: () => undefined,
   }
 }
 

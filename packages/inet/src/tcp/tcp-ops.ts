@@ -62,6 +62,7 @@ import { tcpSendmsg } from './tcp-sendmsg.js'
 import { tcpShutdown } from './tcp-shutdown.js'
 import { tcpSk } from './tcp-sock.js'
 import { tcpGetsockopt, tcpSetRcvlowat, tcpSetsockopt } from './tcp-sockopt.js'
+import { tcpSendpage, tcpSpliceEof, tcpSpliceRead } from './tcp-splice.js'
 import { inetSkStateStore } from './tcp-state-set.js'
 
 export const tcpStreamOps: SockOps = {
@@ -82,6 +83,9 @@ export const tcpStreamOps: SockOps = {
     tcpClose(cpu, sk)
     return 0
   },
+  spliceRead: tcpSpliceRead,
+  spliceEof: (cpu, _task, sk) => tcpSpliceEof(cpu, sk),
+  sendpage: tcpSendpage,
   setRcvlowat: tcpSetRcvlowat,
   setPeekOff: (sk, value) => {
     sk.peekOff = value

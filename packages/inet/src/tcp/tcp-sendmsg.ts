@@ -10,6 +10,7 @@ import {
   nrFrags,
   SKBFL_MANAGED_FRAG_REFS,
   SKBFL_PURE_ZEROCOPY,
+  SKBFL_SHARED_FRAG,
   type SkBuff,
   setFragLen,
   setShinfoFlags,
@@ -19,6 +20,7 @@ import {
   skbHeaderRelease,
   skbQueueEmpty,
   skbQueueTail,
+  skbSpliceFromIter,
   skbUnlink,
   skbZcopyPure,
 } from '@netmem/skbuff'
@@ -26,6 +28,8 @@ import {
   MSG_EOR,
   MSG_MORE,
   MSG_OOB,
+  MSG_SENDPAGE_NOTLAST,
+  MSG_SPLICE_PAGES,
   MSG_ZEROCOPY,
   type Msg,
   SEND_SHUTDOWN,
@@ -47,6 +51,7 @@ import {
   TCP_SYN_RECV,
   TCP_SYN_SENT,
 } from '@netmem/sockmem'
+import { NETIF_F_SG } from '@netmem/virtual-nic'
 import { skbZerocopyIterStream } from '@netmem/zerocopy'
 import { tcpSlowStartAfterIdleCheck } from './tcp-cong.js'
 import { tcpStreamAllocSkb } from './tcp-fragment.js'
@@ -96,34 +101,36 @@ export function tcpSendmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg): number {
 }
 
 /** Models `tcp_sendmsg_locked`. */
-function tcpSendmsgLocked(cpu: Cpu, task: Task, sk: Sock, msg: Msg): number {
+export function tcpSendmsgLocked(cpu: Cpu, task: Task, sk: Sock, msg: Msg, sendpage = false): number {
   const tp = tcpSk(sk)
   const state = tp.env.sendState
   const { flags, iter } = msg
+  state.zc = 0
   if ((flags & MSG_ZEROCOPY) !== 0 && iovIterCount(iter) > 0) {
     const err = tcpZerocopyBegin(cpu, task, sk, tp, msg, state)
     if (err !== 0) return sendError(cpu, sk, tp, msg, err)
-  }
+  } else if ((flags & MSG_SPLICE_PAGES) !== 0 && (tp.routeCaps & NETIF_F_SG) !== 0) state.zc = MSG_SPLICE_PAGES
   tcpRateCheckAppLimited(tp)
   if (sk.state !== TCP_ESTABLISHED && sk.state !== TCP_CLOSE_WAIT) {
     const err = waitConnect(sk)
     if (err !== 0) return sendError(cpu, sk, tp, msg, err)
   }
   state.newSkbs = 0
-  sendMss(sk, tp, state, flags)
+  tcpSendMss(sk, tp, state, flags)
   let copied = 0
   let err = sendable(sk)
   while (err === 0 && iovIterCount(iter) > 0) {
     const bytes = tcpFill(cpu, task, sk, tp, msg, state)
     if (bytes === FILL_RESTART) {
-      sendMss(sk, tp, state, flags)
+      tcpSendMss(sk, tp, state, flags)
       err = sendable(sk)
       continue
     }
     if (bytes === FILL_WAIT) {
       sk.flags |= SOCKF_NOSPACE
       tcpRemoveEmptySkb(cpu, sk)
-      if (copied !== 0) tcpPush(cpu, sk, tp, flags & ~MSG_MORE, state, TCP_NAGLE_PUSH)
+      // With sendpage each call is one page, and what earlier ones held back leaves now.
+      if (copied !== 0 || sendpage) tcpPush(cpu, sk, tp, flags & ~MSG_MORE, state, TCP_NAGLE_PUSH)
       err = skStreamWaitMemory(sk)
       continue
     }
@@ -152,13 +159,13 @@ function tcpSendmsgLocked(cpu: Cpu, task: Task, sk: Sock, msg: Msg): number {
     tcpRemoveEmptySkb(cpu, sk)
     if (copied === 0) return sendError(cpu, sk, tp, msg, err)
   }
-  if (copied !== 0) tcpPush(cpu, sk, tp, flags, state, tp.nonagle)
+  if (copied !== 0 && (flags & MSG_SENDPAGE_NOTLAST) === 0) tcpPush(cpu, sk, tp, flags, state, tp.nonagle)
   if (state.ubuf !== 0) tcpZerocopyEnd(cpu, tp, msg, state, false)
   return copied
 }
 
 /** Models `tcp_send_mss`. */
-function sendMss(sk: Sock, tp: TcpSock, state: SendState, flags: number): void {
+export function tcpSendMss(sk: Sock, tp: TcpSock, state: SendState, flags: number): void {
   state.mss = tcpCurrentMss(sk)
   state.goal = tcpXmitSizeGoal(tp, state.mss, (flags & MSG_OOB) === 0)
 }
@@ -179,7 +186,9 @@ function tcpFill(cpu: Cpu, task: Task, sk: Sock, tp: TcpSock, msg: Msg, state: S
     const bytes =
       state.zc === 0
         ? tcpAppend(cpu, task, sk, tp, msg, skb, most)
-        : tcpAppendZerocopy(cpu, sk, tp, msg, skb, most, state)
+        : state.zc === MSG_SPLICE_PAGES
+          ? tcpAppendSplice(cpu, sk, tp, msg, skb, most)
+          : tcpAppendZerocopy(cpu, sk, tp, msg, skb, most, state)
     if (bytes !== NEW_SEGMENT) return bytes
     skb = null
   }
@@ -272,6 +281,24 @@ function tcpAppendZerocopy(
   return NEW_SEGMENT
 }
 
+/** References to somebody's pages (MSG_SPLICE_PAGES). @returns bytes, `NEW_SEGMENT`, `FILL_WAIT` or -EIO. */
+function tcpAppendSplice(cpu: Cpu, sk: Sock, tp: TcpSock, msg: Msg, skb: SkBuff, most: number): number {
+  if ((shinfoFlags(skb) & DOWNGRADES) !== 0 && !tcpDowngradeZcopyPure(cpu, sk, skb)) return FILL_WAIT
+  const wanted = tcpWmemSchedule(cpu, sk, tp, most)
+  if (wanted === 0) return FILL_WAIT
+  const bytes = skbSpliceFromIter(skb, msg.iter, wanted)
+  if (bytes === -ERRNO.EMSGSIZE) {
+    tcpMarkPush(tp, skb)
+    return NEW_SEGMENT
+  }
+  if (bytes < 0) return bytes
+  // Whose pages these are may go on writing to them.
+  setShinfoFlags(skb, shinfoFlags(skb) | SKBFL_SHARED_FRAG)
+  skWmemQueuedAdd(sk, bytes)
+  skMemCharge(sk, bytes)
+  return bytes
+}
+
 // Kernel sockets that may send in any context fill a page of their own.
 
 function loadSockFrag(sk: Sock, pfrag: PageFrag): PageFrag {
@@ -326,7 +353,7 @@ export function tcpMarkPush(tp: TcpSock, skb: SkBuff): void {
 }
 
 /** Models `tcp_push` (net/ipv4/tcp.c): the call is over, what may leave leaves. */
-function tcpPush(cpu: Cpu, sk: Sock, tp: TcpSock, flags: number, state: SendState, nonagle: number): void {
+export function tcpPush(cpu: Cpu, sk: Sock, tp: TcpSock, flags: number, state: SendState, nonagle: number): void {
   const skb = tcpWriteQueueTail(sk)
   if (skb === null) return
   if ((flags & MSG_MORE) === 0 || tcpForcedPush(tp)) tcpMarkPush(tp, skb)

@@ -8,6 +8,7 @@ import { type Msg, Proto, protoRegister, type Sock, sharedProtoState } from '@ne
 import type { InetEnv } from '../inet-env.js'
 import { Cork, IpcmCookie } from '../ip/cork.js'
 import { MsgSource, type ZeroCopyAppend } from '../ip/ip-append.js'
+import { PageMsg } from '../page-msg.js'
 import { UdpTable } from './udp-table.js'
 
 export class Udp {
@@ -19,6 +20,7 @@ export class Udp {
   readonly cork = new Cork()
   readonly ipc = new IpcmCookie()
   readonly source = new MsgSource()
+  readonly pageMsg = new PageMsg()
   readonly scratch: SkbQueue
   /** For sockets that may not use their task's fragment. */
   readonly pfrag = new PageFrag()

@@ -50,6 +50,7 @@ import {
   udpSendmsg,
 } from './udp-send.js'
 import { UdpProdQueue, UdpSock, udpSk } from './udp-sock.js'
+import { udpSendpage, udpSpliceEof } from './udp-splice.js'
 import { udpGetPort, udpHash, udpPutPort, udpUnhash } from './udp-table.js'
 import { udpV6PushPendingFrames, udpv6Sendmsg } from './udp6-send.js'
 
@@ -296,6 +297,19 @@ export function udpSockOps(env: InetEnv, ipv6: boolean): SockOps {
     getsockopt: (_cpu, _task, sk, level, opt, val) => udpGetsockopt(sk, level, opt, val),
     ioctl: (cpu, _task, sk, cmd) => udpIoctl(cpu, sk, cmd),
     release: (cpu, _task, sk) => udpRelease(cpu, sk),
+    spliceEof: (cpu, _task, sk) => {
+      if (autobind(env, cpu, sk) !== 0) return
+      udpSpliceEof(cpu, sk, udpSk(sk).pending === AF_INET6 ? udpV6PushPendingFrames : udpPushPendingFrames)
+    },
+    // Over IPv6 pages were always copied.
+    ...(ipv6
+      ? {}
+      : {
+          sendpage: (cpu, task, sk, page, offset, bytes, flags) => {
+            const err = autobind(env, cpu, sk)
+            return err !== 0 ? err : udpSendpage(cpu, task, sk, page, offset, bytes, flags)
+          },
+        }),
     setPeekOff: (sk, value) => {
       sk.peekOff = value
       return 0

@@ -38,6 +38,7 @@ import {
   unixStreamConnect,
 } from './unix-connect.js'
 import { unixDgramRecvmsg, unixDgramSendmsg, unixSeqpacketRecvmsg, unixSeqpacketSendmsg } from './unix-dgram.js'
+import { unixStreamSendpage } from './unix-sendpage.js'
 import {
   UnixEnv,
   unixBind,
@@ -48,7 +49,7 @@ import {
   unixSk,
   unixWritable,
 } from './unix-sock.js'
-import { unixSkbLen, unixStreamRecvmsg, unixStreamSendmsg } from './unix-stream.js'
+import { unixSkbLen, unixStreamRecvmsg, unixStreamSendmsg, unixStreamSpliceRead } from './unix-stream.js'
 
 /** Models `af_unix_init` (net/unix/af_unix.c): registers the protocols and the family. */
 export function unixInit(socks: SockEnv): UnixEnv {
@@ -101,6 +102,8 @@ function unixOps(env: () => UnixEnv): UnixEnv['ops'] {
       connect: (cpu, task, sk, addr) => unixStreamConnect(env(), cpu, task, sk, addr),
       sendmsg: (cpu, _task, sk, msg, len) => unixStreamSendmsg(cpu, sk, msg, len),
       recvmsg: (cpu, _task, sk, msg, len, flags) => unixStreamRecvmsg(cpu, sk, msg, len, flags),
+      spliceRead: unixStreamSpliceRead,
+      sendpage: (cpu, _task, sk, page, offset, bytes, flags) => unixStreamSendpage(cpu, sk, page, offset, bytes, flags),
       poll: (_cpu, sk) => unixPoll(sk),
     },
     dgram: {

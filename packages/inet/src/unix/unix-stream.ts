@@ -4,6 +4,7 @@
  */
 import { type Cpu, ERRNO } from '@netmem/base'
 import {
+  CHECKSUM_UNNECESSARY,
   consumeSkb,
   type SkBuff,
   skbCopyDatagramFromIter,
@@ -12,20 +13,24 @@ import {
   skbPeek,
   skbPut,
   skbQueueTail,
+  skbSpliceFromIter,
   skbUnlink,
 } from '@netmem/skbuff'
 import {
   MSG_OOB,
   MSG_PEEK,
+  MSG_SPLICE_PAGES,
   MSG_WAITALL,
   type Msg,
   RCV_SHUTDOWN,
   SEND_SHUTDOWN,
+  type SkbSplicer,
   SOCKF_DEAD,
   type Sock,
   skFilterTrimCap,
   sockAllocSendPskb,
   sockError,
+  type Task,
   TCP_ESTABLISHED,
 } from '@netmem/sockmem'
 import { unixPeer } from './unix-sock.js'
@@ -45,6 +50,12 @@ export function unixStreamSendmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number): nu
   const maxHead = skbMaxHead(env.skbs.sizes, 0)
   let sent = 0
   while (sent < len) {
+    if ((msg.flags & MSG_SPLICE_PAGES) !== 0) {
+      const spliced = sendPages(cpu, sk, other, msg, len - sent)
+      if (spliced < 0) return sent > 0 ? sent : spliced
+      sent += spliced
+      continue
+    }
     // Two buffers always fit the send buffer; the 64 are the kernel's allowance for the packet itself.
     const most = Math.min((sk.sndbuf >> 1) - 64, maxHead + (pageSize << FRAG_PAGE_ORDER))
     const size = Math.min(len - sent, most)
@@ -68,6 +79,27 @@ export function unixStreamSendmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number): nu
   return sent
 }
 
+/** One buffer of the caller's pages (MSG_SPLICE_PAGES): as many as there are slots. @returns bytes, or a negative errno. */
+function sendPages(cpu: Cpu, sk: Sock, other: Sock, msg: Msg, most: number): number {
+  const skb = sockAllocSendPskb(cpu, sk, 0, 0, 0)
+  if (skb === null) return sk.env.lastError
+  skb.ipSummed = CHECKSUM_UNNECESSARY
+  const bytes = skbSpliceFromIter(skb, msg.iter, most)
+  if (bytes < 0) {
+    consumeSkb(cpu, skb, 'unix_stream_sendmsg')
+    return bytes
+  }
+  sk.wmemAlloc += bytes
+  if ((other.flags & SOCKF_DEAD) !== 0 || (other.shutdown & RCV_SHUTDOWN) !== 0) {
+    consumeSkb(cpu, skb, 'unix_stream_sendmsg')
+    return -ERRNO.EPIPE
+  }
+  skb.cb0 = 0
+  skbQueueTail(other.receiveQueue, skb)
+  other.dataReady(cpu, other)
+  return bytes
+}
+
 const alignUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit
 
 /** Copies the user's bytes into a buffer of `size - paged` linear and `paged` paged bytes. @returns 0 or -EFAULT. */
@@ -81,8 +113,23 @@ export function fillFromUser(cpu: Cpu, skb: SkBuff, msg: Msg, size: number, page
 /** Models `unix_skb_len`: bytes of a stream packet not read yet. */
 export const unixSkbLen = (skb: SkBuff): number => skb.len - skb.cb0
 
-/** Models `unix_stream_read_generic` as `recvmsg` uses it. @returns bytes, 0 at the end of the stream, or a negative errno. */
-export function unixStreamRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, flags: number): number {
+/** Takes bytes of one packet. Models `recv_actor`. @returns how many, or a negative errno. */
+type RecvActor = (skb: SkBuff, offset: number, bytes: number) => number
+
+/** Models `unix_stream_recvmsg`. @returns bytes, 0 at the end of the stream, or a negative errno. */
+export const unixStreamRecvmsg = (cpu: Cpu, sk: Sock, msg: Msg, len: number, flags: number): number =>
+  unixStreamReadGeneric(cpu, sk, len, flags, (skb, offset, bytes) =>
+    skbCopyDatagramIter(cpu, skb, offset, msg.iter, bytes) < 0 ? -ERRNO.EFAULT : bytes,
+  )
+
+/** Models `unix_stream_splice_read`: the packets' pages go into a pipe. */
+export const unixStreamSpliceRead = (cpu: Cpu, task: Task, sk: Sock, splicer: SkbSplicer, len: number): number =>
+  unixStreamReadGeneric(cpu, sk, len, 0, (skb, offset, bytes) =>
+    splicer.skbSpliceBits(cpu, task, sk, skb, offset, bytes),
+  )
+
+/** Models `unix_stream_read_generic` (net/unix/af_unix.c). */
+function unixStreamReadGeneric(cpu: Cpu, sk: Sock, len: number, flags: number, actor: RecvActor): number {
   if (sk.state !== TCP_ESTABLISHED) return -ERRNO.EINVAL
   if ((flags & MSG_OOB) !== 0) return -ERRNO.ENOTSUP
   const { skbs } = sk.env.skbs
@@ -104,8 +151,9 @@ export function unixStreamRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, fla
       if ((sk.shutdown & RCV_SHUTDOWN) !== 0) break
       return copied > 0 ? copied : -ERRNO.EAGAIN
     }
-    const chunk = Math.min(unixSkbLen(skb) - skip, left)
-    if (skbCopyDatagramIter(cpu, skb, skb.cb0 + skip, msg.iter, chunk) < 0) return copied > 0 ? copied : -ERRNO.EFAULT
+    const chunk = actor(skb, skb.cb0 + skip, Math.min(unixSkbLen(skb) - skip, left))
+    // Whatever went wrong, a full pipe too, is told as a fault.
+    if (chunk < 0) return copied > 0 ? copied : -ERRNO.EFAULT
     copied += chunk
     left -= chunk
     if ((flags & MSG_PEEK) === 0) {
