@@ -46,6 +46,7 @@ function program(): Command {
     .option('--speed <factor>', 'time scale: 2 replays twice as fast as captured', '1')
     .option('--kernel <profile>', 'kernel that is modelled', 'linux-6.18-x86_64')
     .option('--seed <number>', 'seed of the machine', '1')
+    .option('--html <file>', 'write the report as one HTML file too, with pictures; it needs nothing else')
     .option('--json', 'print one JSON document (schema netmem-replay/1)')
     .addHelpText(
       'after',
@@ -54,6 +55,7 @@ function program(): Command {
         'netmem replay stream.pcap --reader 500k --rcvbuf 65536',
         'netmem replay stream.pcap --reader stalled --sysctl net.core.rmem_default=1000000',
         'netmem replay web.pcap --host 192.0.2.1 --json',
+        'netmem replay stream.pcap --reader stalled --html report.html',
       ]),
     )
     .action(async (capture: string, options: Record<string, unknown>) => {
@@ -87,6 +89,37 @@ function program(): Command {
       await runCommand(path, options)
     })
   addAnswerCommands(netmem)
+  netmem
+    .command('proc')
+    .summary("write the modelled machine's /proc as files")
+    .description(
+      'Runs a capture or a scenario, stops before anything is closed, and writes the /proc of the\n' +
+        'modelled machine into a folder, for programs that read one.',
+    )
+    .argument('<input>', 'a pcap or pcapng file, or a scenario (YAML or JSON)')
+    .requiredOption('--out <folder>', 'the folder that becomes /proc; new or empty')
+    .option('--sysfs <folder>', 'a folder that becomes /sys: counters of devices, memory groups')
+    .option('--host <address>', 'captures: the machine that is modelled (repeatable)', collect)
+    .option('--reader <speed>', 'captures: how fast programs read: instant, stalled, or bytes per second', 'instant')
+    .option('--sysctl <name=value>', 'captures: set a sysctl before the first packet (repeatable)', collect)
+    .option('--cpus <number>', 'captures: processors of the machine', '1')
+    .option('--memory <bytes>', 'captures: memory of the machine', '1G')
+    .option('--ring <number>', 'captures: receive descriptors of the network card', '512')
+    .option('--speed <factor>', 'captures: time scale', '1')
+    .option('--seed <number>', 'captures: seed of the machine', '1')
+    .addOption(new Option('--kernel <profile>', 'kernel that is modelled'))
+    .option('--json', 'print one JSON document (schema netmem-proc/1)')
+    .addHelpText(
+      'after',
+      examples([
+        'netmem proc --out proc/ --reader stalled web.pcap',
+        'prometheus-node-exporter --collector.disable-defaults --collector.sockstat --path.procfs=proc/',
+      ]),
+    )
+    .action(async (path: string, options: Record<string, unknown>) => {
+      const { procCommand } = await import('./commands/proc.js')
+      await procCommand(path, options)
+    })
   const commands = [netmem, ...netmem.commands]
   for (const command of commands) {
     command.exitOverride()

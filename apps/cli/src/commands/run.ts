@@ -11,26 +11,23 @@ import { runScenario } from './scenario.js'
 export async function runCommand(path: string, options: Record<string, unknown>): Promise<void> {
   const scenario = readScenario(path)
   const kernel = options.kernel as string | undefined
-  try {
-    const result = runScenario(scenario.json, scenario.name, kernel)
-    if (options.json) writeJson({ schema: 'netmem-run/1', ...result })
-    else writeText(answersText(result))
-    if (result.steps.some((step) => step.mismatches.length > 0)) process.exitCode = EXIT_NO
-  } catch (error) {
-    if (error instanceof TraceFormatError)
-      throw new InputError(`${path}${scenario.place(error.where)}: ${error.message}`)
-    throw error
-  }
+  const result = scenario.located(() => runScenario(scenario.json, scenario.name, kernel))
+  if (options.json) writeJson({ schema: 'netmem-run/1', ...result })
+  else writeText(answersText(result))
+  if (result.steps.some((step) => step.mismatches.length > 0)) process.exitCode = EXIT_NO
 }
 
-interface ScenarioFile {
+export interface ScenarioFile {
   readonly name: string
   readonly json: unknown
   /** @returns `:line:column` of a place such as `steps[3].len`, or of the nearest thing around it. */
   place(where: string): string
+  /** Runs `play`; what it finds wrong with the scenario gets its line and column. */
+  located<T>(play: () => T): T
 }
 
-function readScenario(path: string): ScenarioFile {
+/** @throws InputError when the file is not there or is no YAML. */
+export function readScenario(path: string): ScenarioFile {
   let text: string
   try {
     text = readFileSync(path === '-' ? 0 : path, 'utf8')
@@ -62,5 +59,13 @@ function readScenario(path: string): ScenarioFile {
     return ''
   }
   const name = path.replace(/^.*[/\\]/, '').replace(/\.[^.]*$/, '')
-  return { name, json, place }
+  const located = <T>(play: () => T): T => {
+    try {
+      return play()
+    } catch (error) {
+      if (error instanceof TraceFormatError) throw new InputError(`${path}${place(error.where)}: ${error.message}`)
+      throw error
+    }
+  }
+  return { name, json, place, located }
 }

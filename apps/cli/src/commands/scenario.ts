@@ -3,7 +3,7 @@
  * (schema, name, family, profile, what the kernel answered) is filled in here.
  */
 import { kernelProfiles } from '@netmem/base'
-import { type Json, parseTrace, playTrace, type TraceMismatch } from '@netmem/kernel-model'
+import { type Json, type Kernel, parseTrace, playTrace, type TraceMismatch } from '@netmem/kernel-model'
 import { InputError } from '../errors.js'
 
 /** One step and what the model answered; `error` says why it could not be performed, else null. */
@@ -24,13 +24,23 @@ export interface ScenarioResult {
   readonly steps: readonly StepAnswer[]
 }
 
+export interface ScenarioOptions {
+  /** Called when all steps are done and nothing is closed yet. */
+  readonly afterLastStep?: (kernel: Kernel) => void
+}
+
 const DEFAULT_PROFILE = 'linux-6.18-x86_64'
 
 /**
  * @param json the parsed file: a list of steps, or an object with `steps` and any other members of a trace.
  * @throws TraceFormatError when it is not a scenario.
  */
-export function runScenario(json: unknown, name: string, profile: string | undefined): ScenarioResult {
+export function runScenario(
+  json: unknown,
+  name: string,
+  profile: string | undefined,
+  options: ScenarioOptions = {},
+): ScenarioResult {
   if (profile !== undefined && !Object.hasOwn(kernelProfiles, profile))
     throw new InputError(
       `--kernel ${profile}: no such kernel, expected one of ${Object.keys(kernelProfiles).join(', ')}`,
@@ -53,6 +63,9 @@ export function runScenario(json: unknown, name: string, profile: string | undef
     onAnswer: (step, answer, error) => {
       const { do: verb, args } = document.steps[step]
       answers.push({ step, do: verb, args, answer, error: error?.replace(/^error: /, '') ?? null })
+    },
+    afterStep: (kernel, step) => {
+      if (step === document.steps.length - 1) options.afterLastStep?.(kernel)
     },
   })
   const steps = answers.map((answer) => ({

@@ -1,6 +1,6 @@
 /** One capture through one machine, from the first packet to the books at the end. */
 
-import type { Kernel } from '@netmem/kernel-model'
+import type { Kernel, Net } from '@netmem/kernel-model'
 import { quiesce } from '@netmem/kernel-model/testing'
 import { kmemCacheInuse, type SlabCore } from '@netmem/memory'
 import type { HostAddress } from '../capture/address.js'
@@ -24,6 +24,9 @@ import { Watch } from './watch.js'
 /** Called now and then with the bytes read so far, their number in all (0 unknown), and packets. */
 export type Progress = (bytes: number, of: number, packets: number) => void
 
+/** Called after the last packet, when nothing is closed yet. */
+export type AtLastPacket = (kernel: Kernel, net: Net) => void
+
 /** Packets between two looks at the host's clock. */
 const PROGRESS_EVERY = 1 << 16
 const LISTED_SOCKETS = 100
@@ -42,6 +45,7 @@ export function replayCapture(
   hosts: readonly HostAddress[],
   mtu: number,
   progress: Progress,
+  atLastPacket: AtLastPacket = () => {},
 ): ReplayResult {
   const kernel = bootMachine(options)
   const books = new Books(kernel)
@@ -66,7 +70,7 @@ export function replayCapture(
   usage.rest(programs)
   const watch = new Watch(kernel.trace, kernel.mem, kernel.skbs)
   const timeline = new Timeline(KINDS)
-  const meter = new Meter(machine, programs, usage, timeline)
+  const meter = new Meter(machine, programs, usage, timeline, watch)
   machine.onSent = (bytes, at, len) => heardOnCable(peers, hosts, bytes, at, len)
   let busy = false
   machine.afterEvent = () => {
@@ -106,6 +110,7 @@ export function replayCapture(
   meter.fullLook()
   meter.ended = true
   const atEnd = Float64Array.from(usage.values)
+  atLastPacket(kernel, kernel.initNet)
   engine.drain()
   engine.close()
   const sockets = socketFacts(programs)
@@ -193,6 +198,7 @@ export function replayCapture(
         bucketNs: timeline.bucketNs,
         kinds: [...KINDS],
         peaks: KINDS.map((_kind, i) => timeline.row(i, timeline.count)),
+        drops: timeline.counts(),
       },
       leaks: leaked.count,
       leaked: leaked.words,
@@ -216,6 +222,7 @@ class Meter {
     private readonly programs: Programs,
     private readonly usage: Usage,
     private readonly timeline: Timeline,
+    private readonly watch: Watch,
   ) {}
 
   /** After the work of an interrupt, before programs read. */
@@ -234,7 +241,9 @@ class Meter {
   }
 
   fullLook(): void {
-    this.timeline.sample(this.machine.nowNs, this.usage.measure(this.programs))
+    const { machine } = this
+    const dropped = this.watch.dropFrames + machine.missed + machine.oversize
+    this.timeline.sample(machine.nowNs, this.usage.measure(this.programs), dropped)
   }
 }
 

@@ -129,7 +129,7 @@ export function pagetypeinfoShow(kernel: Kernel): string {
   })
   return (
     `Page block order: ${PAGEBLOCK_ORDER}\nPages per block:  ${2 ** PAGEBLOCK_ORDER}\n\n` +
-    `${'Free pages count per migrate type at order'.padEnd(43)}${orders}\n${free.join('')}\n` +
+    `${'Free pages count per migrate type at order'.padEnd(44)}${orders}\n${free.join('')}\n` +
     `${'Number of blocks type'.padEnd(23)}${TYPES.map((type) => `${type.padStart(12)} `).join('')}\n${blocks.join('')}`
   )
 }
