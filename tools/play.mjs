@@ -7,6 +7,7 @@
  * One line per trace and its first mismatches; --all prints all of them, --steps a line per step as it is played.
  * Exit code 1 when any check does not match.
  */
+import nodeCrypto from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -31,7 +32,8 @@ if (files.length === 0) {
   process.exit(2)
 }
 
-const { playTrace } = await bundle()
+const { playTrace, tlsCryptoFromNode } = await bundle()
+const crypto = tlsCryptoFromNode(nodeCrypto)
 const show = (value) => {
   const text = JSON.stringify(value)
   return text.length > 400 && !options.has('--all') ? `${text.slice(0, 400)}...` : text
@@ -44,7 +46,10 @@ let whole = 0
 for (const file of files) {
   const started = performance.now()
   const trace = JSON.parse(readFileSync(file, 'utf8'))
-  const report = playTrace(trace, options.has('--steps') ? { afterStep: (_, step) => printStep(trace, step) } : {})
+  const report = playTrace(trace, {
+    crypto,
+    ...(options.has('--steps') ? { afterStep: (_, step) => printStep(trace, step) } : {}),
+  })
   const ms = performance.now() - started
   checks += report.checks
   matched += report.matched

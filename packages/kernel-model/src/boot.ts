@@ -10,6 +10,7 @@ import { pagePoolsInit } from '@netmem/page-pool'
 import { skbInit } from '@netmem/skbuff'
 import { Sysctls, sockEnvCreate } from '@netmem/sockmem'
 import { netDevInit } from '@netmem/virtual-nic'
+import type { TlsCryptoProvider } from '@netmem/zerocopy'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Kernel } from './kernel.js'
 import { bootLimits } from './sysctl/boot-limits.js'
@@ -37,6 +38,11 @@ export interface BootParams {
   readonly syscallNs?: number
   /** What stands between devices and memory: `swiotlb=`, `intel_iommu=`, CONFIG_DMA_API_DEBUG. Default: nothing. */
   readonly dma?: Pick<DmaParams, 'swiotlb' | 'iommu' | 'debug'>
+  /**
+   * The ciphers of kTLS: `tlsCryptoFromNode(crypto)` of @netmem/zerocopy where there is Node's `crypto` module. Default:
+   * none, and keys are refused as on a kernel without them.
+   */
+  readonly crypto?: TlsCryptoProvider
   /** Tracepoints to use; a new set if absent. Subscribe before booting to see the boot. */
   readonly trace?: Trace
 }
@@ -74,7 +80,7 @@ export function bootKernel(params: BootParams): Kernel {
   netDevSysctlApply(devs, sysctls)
   vmSysctlBoot(mem, sysctls)
   const socks = sockEnvCreate({ mem, skbs, cpus, clock, trace, profile, sysctls })
-  const inet = inetInit({ socks, devs, seed })
+  const inet = inetInit({ socks, devs, seed, ...(params.crypto === undefined ? {} : { crypto: params.crypto }) })
   const kernel = new Kernel({
     profile,
     cpus,

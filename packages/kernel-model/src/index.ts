@@ -1,3 +1,4 @@
+export { type TlsCryptoProvider, tlsCryptoFromNode } from '@netmem/zerocopy'
 // The machine.
 export { type BootParams, bootKernel } from './boot.js'
 // Files and system calls: numbers and negative errnos.

@@ -3,7 +3,7 @@
  * takes a little virtual time and leaves with the softirq work done that it caused on its CPU.
  */
 import { ERRNO } from '@netmem/base'
-import { iovIterInit, type UserBuffer } from '@netmem/memory'
+import { iovIterInit, iovIterVec, type UserBuffer } from '@netmem/memory'
 import {
   AF_UNSPEC,
   type Cmsg,
@@ -31,6 +31,8 @@ export interface MsgParams {
   readonly buffer?: UserBuffer
   /** Bytes into the buffer. */
   readonly offset?: number
+  /** Lengths of the buffers that the bytes lie in, one behind the other in `buffer`; one of all bytes when absent. */
+  readonly pieces?: readonly number[]
   /** `MSG_*` bits. */
   readonly flags?: number
   /** Where a datagram goes. */
@@ -151,8 +153,22 @@ function prepare(process: Process, file: OpenFile, dir: 'send' | 'recv', len: nu
   msg.reset((params.flags ?? 0) | nonblock(file))
   const offset = params.offset ?? 0
   const buffer = params.buffer ?? process.buffer(dir, offset + len)
-  iovIterInit(msg.iter, buffer, offset, len)
+  if (params.pieces === undefined) iovIterInit(msg.iter, buffer, offset, len)
+  else importIovec(msg, buffer, offset, params.pieces)
   return msg
+}
+
+/** Models `import_iovec`. */
+function importIovec(msg: Msg, buffer: UserBuffer, offset: number, pieces: readonly number[]): void {
+  const lens = Int32Array.from(pieces)
+  const offsets = new Int32Array(lens.length)
+  let at = offset
+  for (const [i, bytes] of pieces.entries()) {
+    offsets[i] = at
+    at += bytes
+  }
+  const buffers = new Array<UserBuffer>(lens.length).fill(buffer)
+  iovIterVec(msg.iter, buffers, offsets, lens, lens.length)
 }
 
 /** Models `__sys_sendmsg` and `__sys_sendto`. @returns bytes taken, or a negative errno. */

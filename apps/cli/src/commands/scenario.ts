@@ -2,8 +2,16 @@
  * A scenario as the player takes it: the steps of a trace with less around them. What a scenario leaves out
  * (schema, name, family, profile, what the kernel answered) is filled in here.
  */
+import crypto from 'node:crypto'
 import { kernelProfiles } from '@netmem/base'
-import { type Json, type Kernel, parseTrace, playTrace, type TraceMismatch } from '@netmem/kernel-model'
+import {
+  type Json,
+  type Kernel,
+  parseTrace,
+  playTrace,
+  type TraceMismatch,
+  tlsCryptoFromNode,
+} from '@netmem/kernel-model'
 import { InputError } from '../errors.js'
 
 /** One step and what the model answered; `error` says why it could not be performed, else null. */
@@ -60,6 +68,7 @@ export function runScenario(
   const document = parseTrace(sysctlsAsText(whole), { strict: true })
   const answers: Omit<StepAnswer, 'mismatches'>[] = []
   const report = playTrace(document, {
+    crypto: tlsCryptoFromNode(crypto),
     onAnswer: (step, answer, error) => {
       const { do: verb, args } = document.steps[step]
       answers.push({ step, do: verb, args, answer, error: error?.replace(/^error: /, '') ?? null })

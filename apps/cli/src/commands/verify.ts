@@ -1,7 +1,8 @@
 /** `netmem verify`: plays traces of a real kernel on the model and compares, key by key. */
+import crypto from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { playTrace, TraceFormatError, type TraceReport } from '@netmem/kernel-model'
+import { playTrace, TraceFormatError, type TraceReport, tlsCryptoFromNode } from '@netmem/kernel-model'
 import { EXIT_NO, fileProblem, InputError, oneLine } from '../errors.js'
 import { writeJson, writeText } from '../output.js'
 import { scoreboard } from '../report/scoreboard.js'
@@ -73,7 +74,7 @@ function play(file: string): TraceReport {
     throw new InputError(`${file}${jsonPlace(text)}: not JSON (${oneLine((error as Error).message)}), expected a trace`)
   }
   try {
-    return playTrace(json)
+    return playTrace(json, { crypto: tlsCryptoFromNode(crypto) })
   } catch (error) {
     if (error instanceof TraceFormatError) throw new InputError(`${file}: ${error.message}`)
     throw error

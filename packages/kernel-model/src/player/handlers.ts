@@ -9,6 +9,7 @@ import type { Answer } from './answer.js'
 import { counterHandlers } from './counter-verbs.js'
 import { dataHandlers } from './data-verbs.js'
 import { deviceHandlers } from './device-verbs.js'
+import { ktlsHandlers } from './ktls-verbs.js'
 import { memcgHandlers } from './memcg-verbs.js'
 import { nicHandlers } from './nic-verbs.js'
 import { optionHandlers } from './option-verbs.js'
@@ -30,6 +31,7 @@ const sockets: VerbHandlers = {
   ...dataHandlers,
   ...truesizeHandlers,
   ...memcgHandlers,
+  ...ktlsHandlers,
 }
 const rings: VerbHandlers = { ...deviceHandlers, ...nicHandlers, ...tapHandlers, ...ringSocketHandlers }
 

@@ -3,6 +3,7 @@
  * real kernel answered. Nothing is skipped: a verb that cannot be played leaves all its checks unmatched.
  */
 import { kernelProfile } from '@netmem/base'
+import type { TlsCryptoProvider } from '@netmem/zerocopy'
 import { bootKernel } from '../boot.js'
 import type { Kernel } from '../kernel.js'
 import { parseTrace, type TraceDocument, type TraceStep } from '../trace/document.js'
@@ -41,6 +42,8 @@ export interface TraceReport {
 export interface PlayOptions {
   /** Physical memory of the machine, in bytes (256 MiB). */
   readonly memoryBytes?: number
+  /** The ciphers of kTLS; a machine has none without. */
+  readonly crypto?: TlsCryptoProvider
   /** Seed of the machine's randomness (1). */
   readonly seed?: number
   /** Called before the first step, when the machine is set up. */
@@ -72,6 +75,7 @@ export function playTrace(trace: unknown, options: PlayOptions = {}): TraceRepor
     nodes: 1,
     memoryBytes: options.memoryBytes ?? DEFAULT_MEMORY_BYTES,
     seed: options.seed ?? 1,
+    ...(options.crypto === undefined ? {} : { crypto: options.crypto }),
     // Recordings of a machine that is slower have more time between their packets.
     syscallNs: SYSCALL_NS * profile.features.machineSlowness,
     ...bootLine(document),
