@@ -11,13 +11,13 @@ import { copyChecksum, copyRareFields } from './header-fields.js'
 import { skbReleaseAll } from './release.js'
 import { SHINFO_DATAREF_WORD, SKBFL_ZEROCOPY_ENABLE, shinfoFlags, skbShinfo } from './shared-info.js'
 import {
-  CHECKSUM_NONE,
   SKB_CB_USED,
   SKB_CLONED,
   SKB_FCLONE_CLONE,
   SKB_FCLONE_MASK,
   SKB_FCLONE_ORIG,
   SKB_FCLONE_SHIFT,
+  SKB_IP_SUMMED_MASK,
   SKB_NOHDR,
   SKB_PEEKED,
   SKB_PFMEMALLOC,
@@ -46,18 +46,20 @@ export function skbClone(cpu: Cpu, skb: SkBuff, gfp: Gfp): SkBuff | null {
   return obj < 0 ? null : skbCloneInto(env.headBodies[obj]!, skb, 0)
 }
 
-/** Models `__skb_clone`: fills `n` from `skb`; both are clones afterwards. `kind` is the fclone bits of `n`. */
+/**
+ * Models `__skb_clone`: fills `n` from `skb`; both are clones afterwards. `kind` is the fclone bits of `n`. Kept small
+ * enough to be inlined (see `skb.clone` in the benchmarks): what a flag announces is copied by `cloneRest`.
+ */
 export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   const at = skbShinfo(skb) + SHINFO_DATAREF_WORD
   const words = skb.env.i32
-  const flags = skb.flags
+  const flags = skb.flags | SKB_CLONED
   if (__ASSERT__) assert((words[at]! & 0xffff) > 0, 'skb_clone: of freed data')
   words[at]!++
-  if ((flags & SKB_CLONED) === 0) skb.flags = flags | SKB_CLONED
-  n.flags = (flags & ~(SKB_FCLONE_MASK | SKB_NOHDR | SKB_PEEKED)) | SKB_CLONED | kind
+  skb.flags = flags
+  n.flags = (flags & ~(SKB_FCLONE_MASK | SKB_NOHDR | SKB_PEEKED)) | kind
   n.users = 1
   n.next = 0
-  n.prev = 0
   n.head = skb.head
   n.data = skb.data
   n.tail = skb.tail
@@ -79,12 +81,20 @@ export function skbCloneInto(n: SkBuff, skb: SkBuff, kind: number): SkBuff {
   n.hash = skb.hash
   n.allocCpu = skb.allocCpu
   n.macLen = skb.macLen
-  n.hdrLen = (flags & SKB_NOHDR) !== 0 ? skbHeadroom(skb) : skb.hdrLen
-  if (skb.ipSummed !== CHECKSUM_NONE) copyChecksum(n, skb)
+  n.hdrLen = skb.hdrLen
   n.skbIif = skb.skbIif
+  if ((flags & REST_MASK) !== 0 || skb.refdst !== 0) cloneRest(n, skb, flags)
+  return n
+}
+
+/** Flags of packets that have more to copy than the members of every packet. */
+const REST_MASK = SKB_CB_USED | SKB_NOHDR | SKB_IP_SUMMED_MASK | SKB_RARE_MASK
+
+function cloneRest(n: SkBuff, skb: SkBuff, flags: number): void {
+  if ((flags & SKB_NOHDR) !== 0) n.hdrLen = skbHeadroom(skb)
+  if ((flags & SKB_IP_SUMMED_MASK) !== 0) copyChecksum(n, skb)
   if ((flags & SKB_CB_USED) !== 0) copySkbCb(n.rare, skb.rare)
   if ((flags & SKB_RARE_MASK) !== 0 || skb.refdst !== 0) copyRareFields(n, skb)
-  return n
 }
 
 /**

@@ -29,7 +29,6 @@ export class SkBuffRare {
   declare markValue: number
   declare activeExtensions: number
   declare extensions: Addr
-  declare fcloneRef: number
 
   constructor() {
     this.csumStart = 0
@@ -55,7 +54,6 @@ export class SkBuffRare {
     this.markValue = 0
     this.activeExtensions = 0
     this.extensions = 0 as Addr
-    this.fcloneRef = 0
   }
 }
 

@@ -28,7 +28,8 @@ export const SKB_HAS_EXTENSIONS = 1 << 8
 const PKT_TYPE_SHIFT = 9
 const PKT_TYPE_MASK = 7 << PKT_TYPE_SHIFT
 const IP_SUMMED_SHIFT = 12
-const IP_SUMMED_MASK = 3 << IP_SUMMED_SHIFT
+/** Clear for `CHECKSUM_NONE`. */
+export const SKB_IP_SUMMED_MASK = 3 << IP_SUMMED_SHIFT
 export const SKB_L4_HASH = 1 << 14
 export const SKB_SW_HASH = 1 << 15
 export const SKB_ENCAPSULATION = 1 << 16
@@ -126,6 +127,8 @@ export class SkBuff {
   declare devScratch: number
   declare skbIif: number
   declare napiId: number
+  /** Models `sk_buff_fclones.fclone_ref`, kept by the original of a pair. */
+  declare fcloneRef: number
   /** What few packets use; apart, so that the others' descriptors lie close together. */
   declare readonly rare: SkBuffRare
 
@@ -167,6 +170,7 @@ export class SkBuff {
     this.devScratch = 0
     this.skbIif = 0
     this.napiId = 0
+    this.fcloneRef = 0
     this.rare = rare
   }
 
@@ -326,13 +330,6 @@ export class SkBuff {
   set extensions(value: Addr) {
     this.rare.extensions = value
   }
-  /** Models `sk_buff_fclones.fclone_ref`, kept by the original of a pair. */
-  get fcloneRef(): number {
-    return this.rare.fcloneRef
-  }
-  set fcloneRef(value: number) {
-    this.rare.fcloneRef = value
-  }
 
   // The kernel's bit fields, by their names.
 
@@ -385,10 +382,10 @@ export class SkBuff {
     this.flags = (this.flags & ~PKT_TYPE_MASK) | (type << PKT_TYPE_SHIFT)
   }
   get ipSummed(): number {
-    return (this.flags & IP_SUMMED_MASK) >> IP_SUMMED_SHIFT
+    return (this.flags & SKB_IP_SUMMED_MASK) >> IP_SUMMED_SHIFT
   }
   set ipSummed(kind: number) {
-    this.flags = (this.flags & ~IP_SUMMED_MASK) | (kind << IP_SUMMED_SHIFT)
+    this.flags = (this.flags & ~SKB_IP_SUMMED_MASK) | (kind << IP_SUMMED_SHIFT)
   }
   get csumLevel(): number {
     return (this.flags & CSUM_LEVEL_MASK) >> CSUM_LEVEL_SHIFT
