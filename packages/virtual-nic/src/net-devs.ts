@@ -139,6 +139,8 @@ export class NetDevs {
   udpGroUsers = 0
   /** Device features that make GRO look at UDP without a socket's wish. */
   readonly udpGroFeatures = NETIF_F_GRO_FRAGLIST | NETIF_F_GRO_UDP_FWD
+  /** User memory in a packet is copied by the protocol that delivers it, not before it is handed up (6.6). */
+  readonly userFragsReachIp: boolean
   /** The driver's last answer (`devHardStartXmit`). */
   xmitRc = 0
   readonly xdpFrames = new XdpFramePool()
@@ -165,6 +167,7 @@ export class NetDevs {
     this.clock = p.clock
     this.cpus = p.cpus
     this.profile = p.profile
+    this.userFragsReachIp = this.profile.features.userFragsReachIp
     this.seed = p.seed ?? 1
     this.costs = p.costs ?? { rxPacketNs: 0, irqNs: 0 }
     this.timed = this.costs.rxPacketNs > 0 || this.costs.irqNs > 0

@@ -69,7 +69,7 @@ export function netifReceiveSkbCore(env: NetDevs, cpu: Cpu, skb: SkBuff): number
     const bucket = env.ptypeBase[type & (PTYPE_HASH_SIZE - 1)]!
     if (bucket.length === 1) {
       const pt = bucket[0]!
-      if (pt.type === type && (pt.ns === undefined || pt.ns === dev.ns) && !hasUserFrags(skb))
+      if (pt.type === type && (pt.ns === undefined || pt.ns === dev.ns) && (env.userFragsReachIp || !hasUserFrags(skb)))
         return pt.func(cpu, skb, dev, pt, dev)
     }
   }
@@ -181,7 +181,8 @@ function deliver(
     last = pt
   }
   if (last !== null) {
-    if (skbOrphanFragsRx(cpu, skb, env.mem.gfp.GFP_ATOMIC) === 0) return last.func(cpu, skb, dev, last, orig)
+    if (env.userFragsReachIp || skbOrphanFragsRx(cpu, skb, env.mem.gfp.GFP_ATOMIC) === 0)
+      return last.func(cpu, skb, dev, last, orig)
     // Could not get rid of user memory: the kernel drops the packet here without naming a handler.
     dev.stats[RX_DROPPED]!++
     kfreeSkb(cpu, skb, 'UNHANDLED_PROTO', '__netif_receive_skb_core')

@@ -10,8 +10,10 @@ import {
   type SkBuff,
   type SkbDropReason,
   skbOrphan,
+  skbOrphanFragsRx,
   skbPullUnchecked,
   skbShareCheck,
+  skbZcopy,
 } from '@netmem/skbuff'
 import { mibIndex } from '@netmem/sockmem'
 import type { NetDevice } from '@netmem/virtual-nic'
@@ -27,6 +29,7 @@ const IP_IN_RECEIVES = mibIndex('Ip.InReceives')
 const IP_IN_HDR_ERRORS = mibIndex('Ip.InHdrErrors')
 const IP_IN_ADDR_ERRORS = mibIndex('Ip.InAddrErrors')
 const IP_IN_DELIVERS = mibIndex('Ip.InDelivers')
+const IP_IN_DISCARDS = mibIndex('Ip.InDiscards')
 const IP_IN_UNKNOWN_PROTOS = mibIndex('Ip.InUnknownProtos')
 const IP_IN_OCTETS = mibIndex('IpExt.InOctets')
 const IP_IN_TRUNCATED = mibIndex('IpExt.InTruncatedPkts')
@@ -63,7 +66,8 @@ export function ipRcv(env: InetEnv, cpu: Cpu, skb: SkBuff, dev: NetDevice): numb
     len !== skb.len ||
     sum !== 0xffff ||
     (second & (IP_MF | IP_OFFSET)) !== 0 ||
-    skb.pktType === PACKET_OTHERHOST
+    skb.pktType === PACKET_OTHERHOST ||
+    (skb.dataLen !== 0 && skbZcopy(skb) !== 0)
   )
     return ipRcvCore(env, cpu, skb, dev)
   const net = env.netOfDev(dev)
@@ -148,6 +152,12 @@ function ipLocalDeliver(env: InetEnv, cpu: Cpu, net: InetNet, skb: SkBuff, dev: 
     ipDefrag(env, cpu, net, skb, dev) !== 0
   )
     return 0
+  // Whoever is here may keep the packet for long, so nothing in it may still be user memory.
+  if (skbOrphanFragsRx(cpu, skb, env.mem.gfp.GFP_ATOMIC) !== 0) {
+    net.net.mib[IP_IN_DISCARDS] += 1
+    kfreeSkb(cpu, skb, 'NOMEM', 'ip_local_deliver_finish')
+    return 0
+  }
   skbPullUnchecked(skb, skb.transportHeader - skb.networkHeader)
   return ipProtocolDeliver(env, cpu, net, skb, env.mem.u8[((skb.head + skb.networkHeader) >>> 0) + 9])
 }

@@ -7,6 +7,7 @@ import {
   pskbTrimRcsum,
   type SkBuff,
   type SkbDropReason,
+  skbOrphanFragsRx,
   skbShareCheck,
 } from '@netmem/skbuff'
 import { IPPROTO_FRAGMENT, mibIndex } from '@netmem/sockmem'
@@ -20,6 +21,7 @@ import { IPV6_HLEN } from './ipv6-header.js'
 const IN_RECEIVES = mibIndex('Ip6.InReceives')
 const IN_HDR_ERRORS = mibIndex('Ip6.InHdrErrors')
 const IN_ADDR_ERRORS = mibIndex('Ip6.InAddrErrors')
+const IN_DISCARDS = mibIndex('Ip6.InDiscards')
 const IN_DELIVERS = mibIndex('Ip6.InDelivers')
 const IN_UNKNOWN_PROTOS = mibIndex('Ip6.InUnknownProtos')
 const IN_OCTETS = mibIndex('Ip6.InOctets')
@@ -58,6 +60,12 @@ export function ipv6Rcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice):
     skb.refdst = route.dst.id
   }
   skb.transportHeader = skb.networkHeader + IPV6_HLEN
+  // Models `ip6_input_finish`: whoever takes the packet may keep it for long, so none of it may still be user memory.
+  if (skbOrphanFragsRx(cpu, skb, env.mem.gfp.GFP_ATOMIC) !== 0) {
+    mib[IN_DISCARDS] += 1
+    kfreeSkb(cpu, skb, 'NOMEM', 'ip6_input_finish')
+    return 0
+  }
   return ip6ProtocolDeliver(env, cpu, net, skb, mem.u8[hdr + 6], dev)
 }
 
