@@ -170,3 +170,4 @@ export { xdpBuffAddFrag, xdpNrFrags } from './xdp-frags.js'
 export { bpfProgTestRunXdp, type XdpTestRunParams } from './xdp-test-run.js'
 // Transmit.
 export { devDirectXmit, devQueueXmit, netdevCorePickTx } from './xmit.js'
+export type { XskPoolSlot } from './xsk-pool-slot.js'

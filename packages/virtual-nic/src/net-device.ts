@@ -11,6 +11,7 @@ import type { NetdevQueue } from './netdev-queue.js'
 import type { PacketType } from './packet-type.js'
 import type { XdpProgram } from './xdp.js'
 import type { XdpFrame } from './xdp-frame.js'
+import type { XskPoolSlot } from './xsk-pool-slot.js'
 
 /** Models the interface flags of `net_device::flags` (include/uapi/linux/if.h). */
 export const IFF_UP = 0x1
@@ -112,6 +113,8 @@ export interface NetDeviceOps {
   readonly xdpXmitSg?: boolean
   /** Models `ndo_xsk_wakeup`. */
   xskWakeup?(dev: NetDevice, queue: number, cpu: Cpu): number
+  /** Models `ndo_bpf` with `XDP_SETUP_XSK_POOL`: zero copy on a queue, or with null its end. @returns 0 or -errno. */
+  xskPoolSetup?(dev: NetDevice, pool: XskPoolSlot | null, queue: number, cpu: Cpu): number
 }
 
 /** Models `rx_handler_func_t`. @returns one of `RX_HANDLER_*`. */
@@ -175,6 +178,8 @@ export class NetDevice {
   readonly rpsMaps: (Int32Array | null)[] = []
   /** Models `vlan_info`: VLAN devices on top of this one, by VLAN id. */
   readonly vlans = new Map<number, NetDevice>()
+  /** Models `netdev_rx_queue::pool`: the AF_XDP pool of each queue, copy mode included; null where there is none. */
+  readonly xskPools: (XskPoolSlot | null)[] = []
   /** Counters in the order of `NETDEV_STATS`: the stack's and those drivers that keep none of their own. */
   readonly stats = new Float64Array(NETDEV_STATS.length)
   /** The driver's audit: throws when its rings and counts disagree. */

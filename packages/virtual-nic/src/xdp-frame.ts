@@ -2,14 +2,15 @@
  * A frame that a program sent on: the buffer without its receive queue. Models `struct xdp_frame`, which the
  * kernel keeps at the start of the buffer itself; here it is a small pooled object.
  */
-import type { Addr, Cpu, Pfn } from '@netmem/base'
-import { type Memory, putPage } from '@netmem/memory'
+import { type Addr, type Cpu, NO_PFN, type Pfn } from '@netmem/base'
+import { allocPages, type Memory, putPage } from '@netmem/memory'
 import { skbFreeFrag } from '@netmem/page-frag'
 import { type PagePool, pagePoolPutFullPage } from '@netmem/page-pool'
 import {
   MEM_TYPE_PAGE_ORDER0,
   MEM_TYPE_PAGE_POOL,
   MEM_TYPE_PAGE_SHARED,
+  MEM_TYPE_XSK_BUFF_POOL,
   SHINFO_XDP_FRAGS_SIZE_WORD,
   type XdpBuff,
   xdpDataHardEnd,
@@ -57,6 +58,7 @@ export function releaseXdpFrame(pool: XdpFramePool, frame: XdpFrame): void {
  * @returns the frame, which owns the buffer now; null when the headroom is too small for its descriptor.
  */
 export function xdpConvertBuffToFrame(frames: XdpFramePool, xdp: XdpBuff): XdpFrame | null {
+  if (xdp.memType === MEM_TYPE_XSK_BUFF_POOL) return convertZc(frames, xdp)
   const headroom = (xdp.data - xdp.dataHardStart) | 0
   const metasize = Math.max(0, (xdp.data - xdp.dataMeta) | 0)
   if (headroom - metasize < xdp.frameDescBytes) return null
@@ -71,6 +73,36 @@ export function xdpConvertBuffToFrame(frames: XdpFramePool, xdp: XdpBuff): XdpFr
   frame.memType = xdp.memType
   frame.pool = xdp.pool
   frame.devRx = xdp.rxDev
+  return frame
+}
+
+/**
+ * Models `xdp_convert_zc_to_xdp_frame` (net/core/xdp.c): the frame is copied to a page, as the buffer is the user's.
+ *
+ * @returns null, with the buffer still the caller's, when it does not fit a page or there is none.
+ */
+function convertZc(frames: XdpFramePool, xdp: XdpBuff): XdpFrame | null {
+  const { mem, cpu } = xdp
+  const metasize = Math.max(0, (xdp.data - xdp.dataMeta) | 0)
+  const len = xdpHeadLen(xdp)
+  const page = mem.profile.page_size
+  if (cpu === null || xdp.hasFrags || xdp.frameDescBytes + metasize + len > page) return null
+  const pfn = allocPages(mem, cpu, mem.gfp.GFP_ATOMIC, 0, -1, 'xdp_convert_zc_to_xdp_frame')
+  if (pfn === NO_PFN) return null
+  const start = (pfn << 12) + xdp.frameDescBytes
+  mem.u8.copyWithin(start >>> 0, (xdp.data - metasize) >>> 0, xdp.dataEnd >>> 0)
+  const frame = takeFrame(frames)
+  frame.data = (start + metasize) as Addr
+  frame.len = len
+  frame.headroom = metasize
+  frame.metasize = metasize
+  frame.frameSz = page
+  frame.hasFrags = false
+  frame.pfmemalloc = false
+  frame.memType = MEM_TYPE_PAGE_ORDER0
+  frame.pool = null
+  frame.devRx = xdp.rxDev
+  xdp.xskPool!.free(xdp.xskHead)
   return frame
 }
 
@@ -134,6 +166,11 @@ function returnFrags(
 
 /** Models `xdp_return_buff` (net/core/xdp.c). @param direct in the poll that owns the pool. */
 export function xdpReturnBuff(cpu: Cpu, xdp: XdpBuff, direct: boolean): void {
+  if (xdp.memType === MEM_TYPE_XSK_BUFF_POOL) {
+    if (xdp.hasFrags) xdp.xskPool!.dropFrags()
+    xdp.xskPool!.free(xdp.xskHead)
+    return
+  }
   if (xdp.hasFrags) returnFrags(xdp.mem, cpu, xdpDataHardEnd(xdp) >>> 0, xdp.memType, xdp.pool, direct)
   xdpReturnPage(xdp.mem, cpu, xdp.data, xdp.memType, xdp.pool, direct)
 }

@@ -57,7 +57,6 @@ export function doXdpGeneric(env: NetDevs, cpu: Cpu, prog: XdpProgram, packet: S
   if (act === XDP_TX) genericXdpTx(env, cpu, skb)
   else if (act === XDP_REDIRECT) {
     if (xdpDoGenericRedirect(env, cpu, skb, xdp) !== 0) kfreeSkb(cpu, skb, 'XDP', 'do_xdp_generic')
-    else for (const xsk of xdp.target?.xsk ? [xdp.target.xsk] : []) xsk.flush(cpu)
   } else kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'do_xdp_generic')
   return null
 }

@@ -6,6 +6,7 @@ import type { Addr, Cpu, Pfn } from '@netmem/base'
 import type { Memory } from '@netmem/memory'
 import type { PagePool } from '@netmem/page-pool'
 import type { NetDevice } from './net-device.js'
+import type { XskPoolSlot } from './xsk-pool-slot.js'
 
 /** Models `enum xdp_action`. */
 export const XDP_ABORTED = 0
@@ -40,10 +41,11 @@ export interface XdpProgram {
 export interface XskSlot {
   /**
    * Models `xsk_rcv` and `__xsk_map_redirect`: native mode. Copies the frame, or keeps its buffer.
-   * @returns 0 copied (the caller returns the buffer), 1 buffer kept, or -errno with nothing taken.
+   * @returns 0 copied (the caller returns the buffer), 1 buffer kept, or -errno with the buffer still the caller's; one
+   *   of an AF_XDP pool may be back in it already, where returning it again does nothing.
    */
   rcv(cpu: Cpu, xdp: XdpBuff): number
-  /** Models `xsk_generic_rcv`: the frame of an skb, which the caller frees. @returns 0 or -errno. */
+  /** Models `xsk_generic_rcv`: the frame of an skb, which the caller frees, published at once. @returns 0 or -errno. */
   genericRcv(cpu: Cpu, xdp: XdpBuff): number
   /** Models `xsk_flush`: publishes what was received in this poll and wakes the reader. */
   flush(cpu: Cpu): void
@@ -83,6 +85,9 @@ export class XdpBuff {
   /** Models `rxq->mem`. */
   memType = MEM_TYPE_PAGE_SHARED
   pool: PagePool | null = null
+  /** With `MEM_TYPE_XSK_BUFF_POOL`: whose buffer it is, and which. */
+  xskPool: XskPoolSlot | null = null
+  xskHead = -1
   /** Models `bpf_redirect_info`: set by `bpfRedirect` and `bpfRedirectMap`. */
   target: XdpTarget | null = null
 
@@ -119,8 +124,16 @@ export const xdpDataHardEnd = (xdp: XdpBuff): Addr =>
 export const xdpHeadLen = (xdp: XdpBuff): number => (xdp.dataEnd - xdp.data) | 0
 
 /** Models `xdp_get_buff_len`: all bytes, fragments included. */
-export const xdpGetBuffLen = (xdp: XdpBuff): number =>
-  xdpHeadLen(xdp) + (xdp.hasFrags ? xdp.mem.i32[(xdpDataHardEnd(xdp) >>> 2) + SHINFO_XDP_FRAGS_SIZE_WORD]! : 0)
+export const xdpGetBuffLen = (xdp: XdpBuff): number => (xdp.hasFrags ? fraggedLen(xdp) : (xdp.dataEnd - xdp.data) | 0)
+
+function fraggedLen(xdp: XdpBuff): number {
+  const { xskPool } = xdp
+  if (xdp.memType !== MEM_TYPE_XSK_BUFF_POOL || xskPool === null)
+    return xdpHeadLen(xdp) + xdp.mem.i32[(xdpDataHardEnd(xdp) >>> 2) + SHINFO_XDP_FRAGS_SIZE_WORD]!
+  let len = xdpHeadLen(xdp)
+  for (const bytes of xskPool.fragLens) len += bytes
+  return len
+}
 
 /** Word of `xdp_frags_size` in the shared info: it shares its place with `destructor_arg`. */
 export const SHINFO_XDP_FRAGS_SIZE_WORD = 10

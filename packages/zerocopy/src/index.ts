@@ -34,57 +34,6 @@ export {
   netZcopyPutAbort,
   SO_EE_CODE_ZEROCOPY_COPIED,
 } from './msg-zerocopy/ubuf.js'
-// Pipes.
-export { Pipe, pipeIsEmpty, pipeIsFull, pipeOccupancy } from './pipe/pipe.js'
-export { pipeBufTrySteal } from './pipe/pipe-buffer.js'
-export { pipeBytes } from './pipe/pipe-info.js'
-export { createPipeFiles, FIONREAD, getPipeInfo, O_DIRECT, type PipeEnds } from './pipe/pipe-io.js'
-export { F_GETPIPE_SZ, F_SETPIPE_SZ, roundPipeSize } from './pipe/pipe-size.js'
-// splice, tee, vmsplice, sendfile.
-export { sysSpliceFiles, sysTeeFiles } from './splice/do-splice.js'
-export { doSendfile, exitSplicePipe } from './splice/sendfile.js'
-export {
-  SPLICE_F_ALL,
-  SPLICE_F_GIFT,
-  SPLICE_F_MORE,
-  SPLICE_F_MOVE,
-  SPLICE_F_NONBLOCK,
-} from './splice/splice-flags.js'
-export { socketFops, socketSendpageFops } from './splice/splice-socket.js'
-export { sysVmspliceFile } from './splice/vmsplice.js'
-
-// kTLS.
-export { type NodeCrypto, tlsCryptoFromNode } from './tls/node-crypto.js'
-export {
-  getCipherDesc,
-  parseCryptoInfo,
-  TLS_1_2_VERSION,
-  TLS_1_3_VERSION,
-  TLS_CIPHER_AES_CCM_128,
-  TLS_CIPHER_AES_GCM_128,
-  TLS_CIPHER_AES_GCM_256,
-  TLS_CIPHER_ARIA_GCM_128,
-  TLS_CIPHER_ARIA_GCM_256,
-  TLS_CIPHER_CHACHA20_POLY1305,
-  TLS_CIPHER_SM4_CCM,
-  TLS_CIPHER_SM4_GCM,
-  type TlsCipherDesc,
-  type TlsCryptoInfo,
-} from './tls/tls-ciphers.js'
-export { TlsContext } from './tls/tls-context.js'
-export { NO_TLS_CRYPTO, TLS_TAG_SIZE, type TlsAead, type TlsCryptoProvider } from './tls/tls-crypto.js'
-export { TlsEnv, type TlsParams, type TlsReadActor, type TlsTransport } from './tls/tls-env.js'
-export {
-  TLS_HEADER_SIZE,
-  TLS_MAX_PAYLOAD_SIZE,
-  TLS_RECORD_TYPE_ALERT,
-  TLS_RECORD_TYPE_DATA,
-  TLS_RECORD_TYPE_HANDSHAKE,
-} from './tls/tls-framing.js'
-export { type TlsUlpOps, tlsInit } from './tls/tls-main.js'
-export { SOL_TLS, TLS_GET_RECORD_TYPE, TLS_SET_RECORD_TYPE } from './tls/tls-record-type.js'
-export { TLS_RX, TLS_RX_EXPECT_NO_PAD, TLS_TX, TLS_TX_ZEROCOPY_RO } from './tls/tls-sockopt.js'
-
 // Packet sockets.
 export {
   PACKET_ADD_MEMBERSHIP,
@@ -122,3 +71,63 @@ export {
 } from './packet/constants.js'
 export { type PacketInitParams, packetInit } from './packet/packet-ops.js'
 export { PacketEnv, PacketSock, pktSk } from './packet/packet-sock.js'
+// Pipes.
+export { Pipe, pipeIsEmpty, pipeIsFull, pipeOccupancy } from './pipe/pipe.js'
+export { pipeBufTrySteal } from './pipe/pipe-buffer.js'
+export { pipeBytes } from './pipe/pipe-info.js'
+export { createPipeFiles, FIONREAD, getPipeInfo, O_DIRECT, type PipeEnds } from './pipe/pipe-io.js'
+export { F_GETPIPE_SZ, F_SETPIPE_SZ, roundPipeSize } from './pipe/pipe-size.js'
+// splice, tee, vmsplice, sendfile.
+export { sysSpliceFiles, sysTeeFiles } from './splice/do-splice.js'
+export { doSendfile, exitSplicePipe } from './splice/sendfile.js'
+export {
+  SPLICE_F_ALL,
+  SPLICE_F_GIFT,
+  SPLICE_F_MORE,
+  SPLICE_F_MOVE,
+  SPLICE_F_NONBLOCK,
+} from './splice/splice-flags.js'
+export { socketFops, socketSendpageFops } from './splice/splice-socket.js'
+export { sysVmspliceFile } from './splice/vmsplice.js'
+// kTLS.
+export { type NodeCrypto, tlsCryptoFromNode } from './tls/node-crypto.js'
+export {
+  getCipherDesc,
+  parseCryptoInfo,
+  TLS_1_2_VERSION,
+  TLS_1_3_VERSION,
+  TLS_CIPHER_AES_CCM_128,
+  TLS_CIPHER_AES_GCM_128,
+  TLS_CIPHER_AES_GCM_256,
+  TLS_CIPHER_ARIA_GCM_128,
+  TLS_CIPHER_ARIA_GCM_256,
+  TLS_CIPHER_CHACHA20_POLY1305,
+  TLS_CIPHER_SM4_CCM,
+  TLS_CIPHER_SM4_GCM,
+  type TlsCipherDesc,
+  type TlsCryptoInfo,
+} from './tls/tls-ciphers.js'
+export { TlsContext } from './tls/tls-context.js'
+export { NO_TLS_CRYPTO, TLS_TAG_SIZE, type TlsAead, type TlsCryptoProvider } from './tls/tls-crypto.js'
+export { TlsEnv, type TlsParams, type TlsReadActor, type TlsTransport } from './tls/tls-env.js'
+export {
+  TLS_HEADER_SIZE,
+  TLS_MAX_PAYLOAD_SIZE,
+  TLS_RECORD_TYPE_ALERT,
+  TLS_RECORD_TYPE_DATA,
+  TLS_RECORD_TYPE_HANDSHAKE,
+} from './tls/tls-framing.js'
+export { type TlsUlpOps, tlsInit } from './tls/tls-main.js'
+export { SOL_TLS, TLS_GET_RECORD_TYPE, TLS_SET_RECORD_TYPE } from './tls/tls-record-type.js'
+export { TLS_RX, TLS_RX_EXPECT_NO_PAD, TLS_TX, TLS_TX_ZEROCOPY_RO } from './tls/tls-sockopt.js'
+
+// AF_XDP.
+export * from './xdp/uapi.js'
+export type { XdpUmem } from './xdp/xdp-umem.js'
+export { SockaddrXdp } from './xdp/xsk-bind.js'
+export type { XskBuffPool } from './xdp/xsk-buff-pool.js'
+export type { XskEnv } from './xdp/xsk-env.js'
+export { xskInit } from './xdp/xsk-ops.js'
+export { type XdpSock, xdpSk } from './xdp/xsk-sock.js'
+export { XSK_BOUND, XSK_READY, XSK_UNBOUND } from './xdp/xsk-state.js'
+export { XskMap } from './xdp/xskmap.js'
