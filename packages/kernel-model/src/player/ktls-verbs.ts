@@ -3,6 +3,7 @@ import { errnoName } from '@netmem/base'
 import { userRead, userWrite } from '@netmem/memory'
 import { type Cmsg, MIB_GROUPS, MSG_CTRUNC, MSG_DONTWAIT, MSG_EOR, MSG_TRUNC, mibIndex } from '@netmem/sockmem'
 import {
+  diskInodeCreate,
   SOL_TLS,
   TLS_CIPHER_AES_CCM_128,
   TLS_CIPHER_AES_GCM_128,
@@ -19,9 +20,11 @@ import {
   TLS_TX,
   TLS_TX_ZEROCOPY_RO,
 } from '@netmem/zerocopy'
-import { sysGetsockopt, sysRecvmsg, sysSendmsg, sysSetsockopt } from '../syscalls.js'
+import { O_RDWR } from '../file.js'
+import { sysGetsockopt, sysLseek, sysRead, sysRecvmsg, sysSendmsg, sysSetsockopt, sysWrite } from '../syscalls.js'
 import type { Json, JsonObject } from '../trace/json.js'
 import { flagBits, MSG_FLAGS, SOL_TCP, TCP_OPTIONS } from '../uapi.js'
+import { sysOpenInode } from '../vfs-file.js'
 import { type Answer, repeatedAnswer, retAnswer, StepError, zeroAnswer } from './answer.js'
 import type { VerbHandlers } from './handlers.js'
 import { dataAnswer, fromHex, toHex, wireAnswer } from './tls-wire.js'
@@ -258,6 +261,31 @@ export const ktlsHandlers: VerbHandlers = {
     const { process, kernel } = world
     userWrite(kernel.mem, process.buffer('send', Math.max(data.length, 1)), 0, data)
     return retAnswer(sysSendmsg(process, world.fd(args.id as string), data.length))
+  },
+
+  pfile: (world, args) => {
+    const { process, kernel } = world
+    const size = args.size as number
+    writePattern(world, 0, size)
+    const fd = sysOpenInode(process, diskInodeCreate(kernel.vfs), O_RDWR)
+    const ret = size > 0 ? sysWrite(process, fd, size) : 0
+    if (ret < 0) return zeroAnswer(ret)
+    sysLseek(process, fd, 0, 0)
+    return zeroAnswer(world.keep(args.id as string, fd))
+  },
+
+  pwrite_pipe: (world, args) => {
+    const len = args.len as number
+    writePattern(world, 0, len)
+    return retAnswer(sysWrite(world.process, world.fd(args.id as string), len))
+  },
+
+  pread_pipe: (world, args) => {
+    const { process, kernel } = world
+    const len = args.len as number
+    const ret = sysRead(process, world.fd(args.id as string), len)
+    if (ret < 0) return retAnswer(ret)
+    return { ret, ...dataAnswer(userRead(kernel.mem, process.buffer('recv', Math.max(len, 1)), 0, ret)) }
   },
 
   tls_stat: ({ process }) => {
