@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { survey } from '../capture/survey.js'
 import { InputError } from '../errors.js'
-import { warn, writeJson, writeText } from '../output.js'
+import { warn, writeJson, writeResultFile, writeText } from '../output.js'
 import { replayOptions } from '../replay/options.js'
 import { bytesText, countText } from '../report/format.js'
 
@@ -35,6 +35,10 @@ export async function replayCommand(path: string, given: Record<string, unknown>
     if (result.packets.read === 0) throw new InputError(`${result.capture.cutOff}, before its first packet`)
     warn(`${result.capture.cutOff}; the report is of what was readable`)
   } else if (result.packets.read === 0) throw new InputError(`${path}: the capture holds no packets`)
+  if (given.html !== undefined) {
+    const { replayHtml } = await import('../report/html/replay-html.js')
+    writeResultFile(String(given.html), replayHtml(result))
+  }
   if (given.json) writeJson(result)
   else {
     const { replayText } = await import('../report/replay-text.js')

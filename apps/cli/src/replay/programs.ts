@@ -3,6 +3,7 @@
  * capture shows. They only make system calls; how fast they read is the user's choice.
  */
 import { ERRNO } from '@netmem/base'
+import { UdpSock } from '@netmem/inet'
 import {
   type Kernel,
   type OpenFile,
@@ -20,6 +21,7 @@ import {
   sysSocket,
 } from '@netmem/kernel-model'
 import { iovIterInit, type UserBuffer, userWrite } from '@netmem/memory'
+import type { SkbQueue } from '@netmem/skbuff'
 import { MSG_DONTWAIT, OptVal, type Sock, SockAddr, TCP_CLOSE } from '@netmem/sockmem'
 import { addressText } from '../capture/address.js'
 import type { Reader, ReplayOptions } from './options.js'
@@ -558,10 +560,15 @@ const pagesOf = (buffer: UserBuffer): number => buffer.pfns.length * 4096
 
 /** Bytes in a socket's receive queue, headers not counted. */
 function payloadOf(sk: Sock): number {
+  const unread = queuedBytes(sk.receiveQueue)
+  // A reader of UDP takes over the whole queue at its first read, and reads from there.
+  return sk.priv instanceof UdpSock ? unread + queuedBytes(sk.priv.readerQueue) : unread
+}
+
+function queuedBytes(queue: SkbQueue): number {
   let bytes = 0
-  const { skbs } = sk.env.skbs
-  const { receiveQueue } = sk
-  for (let id = receiveQueue.first, left = receiveQueue.qlen; left > 0; left--) {
+  const { skbs } = queue.env
+  for (let id = queue.first, left = queue.qlen; left > 0; left--) {
     const skb = skbs[id]
     bytes += skb.len
     id = skb.next

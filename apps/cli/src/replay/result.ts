@@ -157,4 +157,6 @@ export interface TimelineFacts {
   readonly kinds: readonly string[]
   /** One row per kind: the largest value in each bucket, in bytes. */
   readonly peaks: readonly (readonly number[])[]
+  /** Packets dropped in each bucket, by the card too. */
+  readonly drops: readonly number[]
 }

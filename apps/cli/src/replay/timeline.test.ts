@@ -10,15 +10,18 @@ describe('Timeline', () => {
       const values = new Float64Array(2)
       let peak = 0
       let now = 0
+      let counter = 0
       for (let step = 0; step < 200; step++) {
         now += prng.below(4) === 0 ? prng.below(2 ** 31) : prng.below(5000)
         values[0] = prng.below(1000)
         values[1] = -values[0]
         peak = Math.max(peak, values[0])
-        timeline.sample(now, values)
+        counter += prng.below(3)
+        timeline.sample(now, values, counter)
         expect(timeline.count).toBeLessThanOrEqual(BUCKETS)
       }
       expect(timeline.peak[0]).toBe(peak)
+      expect(timeline.counts().reduce((sum, count) => sum + count, 0)).toBe(counter)
       for (const width of [1, 7, 60, BUCKETS]) expect(Math.max(...timeline.row(0, width))).toBe(peak)
       expect(timeline.count * timeline.bucketNs).toBeGreaterThan(now)
     }

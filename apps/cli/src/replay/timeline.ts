@@ -14,6 +14,9 @@ export class Timeline {
   count = 0
   /** One row of BUCKETS maxima per quantity. */
   readonly most: Float64Array[]
+  /** What was counted in each bucket: sums, where the rows are maxima. */
+  private readonly counted = new Float64Array(BUCKETS)
+  private countedTo = 0
   /** Peaks over all time. */
   readonly peak: Float64Array
   /** When the first quantity group (all quantities together) was largest: see `sample`. */
@@ -24,8 +27,11 @@ export class Timeline {
     this.peak = new Float64Array(kinds.length)
   }
 
-  /** Takes the values that hold at `atNs` (never less than before). */
-  sample(atNs: number, values: Float64Array): void {
+  /**
+   * Takes the values that hold at `atNs` (never less than before).
+   * @param counter what has been counted by then, from the start; it only grows.
+   */
+  sample(atNs: number, values: Float64Array, counter = 0): void {
     let bucket = Math.floor(atNs / this.bucketNs)
     while (bucket >= BUCKETS) {
       this.join()
@@ -33,6 +39,8 @@ export class Timeline {
     }
     if (bucket >= this.count) this.count = bucket + 1
     this.seen[bucket] = 1
+    this.counted[bucket] += counter - this.countedTo
+    this.countedTo = counter
     for (let kind = 0; kind < values.length; kind++) {
       const value = values[kind]
       const row = this.most[kind]
@@ -63,6 +71,11 @@ export class Timeline {
     return points
   }
 
+  /** @returns what was counted in each bucket in use; together it is all that was counted. */
+  counts(): number[] {
+    return [...this.counted.subarray(0, this.count)]
+  }
+
   private join(): void {
     this.bucketNs *= 2
     const half = BUCKETS / 2
@@ -70,6 +83,8 @@ export class Timeline {
       for (let i = 0; i < half; i++) row[i] = Math.max(row[2 * i], row[2 * i + 1])
       row.fill(0, half)
     }
+    for (let i = 0; i < half; i++) this.counted[i] = this.counted[2 * i] + this.counted[2 * i + 1]
+    this.counted.fill(0, half)
     for (let i = 0; i < half; i++) this.seen[i] = this.seen[2 * i] | this.seen[2 * i + 1]
     this.seen.fill(0, half)
     this.count = Math.ceil(this.count / 2)
