@@ -8,7 +8,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { kernelProfile } from '@netmem/base'
-import { bootKernel, Calls, type Kernel, procFiles, SOCK_NONBLOCK } from '@netmem/kernel-model'
+import { bootKernel, Calls, type Kernel, procFiles, SOCK_NONBLOCK, sysConnect } from '@netmem/kernel-model'
 import { AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, SockAddr } from '@netmem/sockmem'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
@@ -31,6 +31,8 @@ const COLLECTORS = [
 const FLAGS = [
   '--collector.netstat.fields=.*',
   '--no-collector.netdev.netlink',
+  // It leaves loopback out unless told otherwise.
+  '--collector.netdev.device-exclude=^$',
   '--collector.vmstat.fields=.*',
   '--collector.sysctl.include=net.ipv4.tcp_mem:min,pressure,max',
   '--collector.sysctl.include=net.core.rmem_max',
@@ -96,8 +98,9 @@ function machine(): Kernel {
   const listener = calls.socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK)
   calls.bind(listener, address(AF_INET, 6000))
   calls.listen(listener, 16)
-  const client = calls.socket(AF_INET, SOCK_STREAM)
-  calls.connect(client, address(AF_INET, 6000))
+  const client = calls.socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK)
+  // A connection over loopback is made before the call is over, which says that it is on its way.
+  sysConnect(calls.process, client, address(AF_INET, 6000))
   calls.accept(listener)
   calls.send(client, 100_000)
   booted.passTime(1e9)
@@ -237,7 +240,7 @@ describe(`${NAME} reads the model's /proc`, () => {
       for (const [order, blocks] of counts.trim().split(/ +/).entries())
         expect(value(`node_buddyinfo_blocks{node="0",size="${order}",zone="${zone}"}`)).toBe(Number(blocks))
     }
-    expect(value('node_zoneinfo_managed_pages{node="0",zone="DMA32"}')).toBeGreaterThan(20_000)
+    expect(value('node_zoneinfo_managed_pages{node="0",zone="DMA32"}')).toBeGreaterThan(5_000)
     expect(procFiles()).toContain('/proc/zoneinfo')
   })
 })

@@ -10,7 +10,7 @@ import { pagePoolsInit } from '@netmem/page-pool'
 import { skbInit } from '@netmem/skbuff'
 import { Sysctls, sockEnvCreate } from '@netmem/sockmem'
 import { netDevInit } from '@netmem/virtual-nic'
-import type { TlsCryptoProvider } from '@netmem/zerocopy'
+import { packetInit, type TlsCryptoProvider, vfsInit } from '@netmem/zerocopy'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Kernel } from './kernel.js'
 import { bootLimits } from './sysctl/boot-limits.js'
@@ -81,6 +81,8 @@ export function bootKernel(params: BootParams): Kernel {
   vmSysctlBoot(mem, sysctls)
   const socks = sockEnvCreate({ mem, skbs, cpus, clock, trace, profile, sysctls })
   const inet = inetInit({ socks, devs, seed, ...(params.crypto === undefined ? {} : { crypto: params.crypto }) })
+  const packet = packetInit({ socks, devs, seed })
+  const vfs = vfsInit({ mem, profile, trace, sysctls, seed })
   const kernel = new Kernel({
     profile,
     cpus,
@@ -92,6 +94,8 @@ export function bootKernel(params: BootParams): Kernel {
     devs,
     socks,
     inet,
+    packet,
+    vfs,
     sysctlFiles,
     seed,
     syscallNs: params.syscallNs ?? DEFAULT_SYSCALL_NS,

@@ -5,15 +5,11 @@
 import { assert, ERRNO } from '@netmem/base'
 import type { UserBuffer } from '@netmem/memory'
 import type { Msg } from '@netmem/sockmem'
+import { File, type FileOps, MAX_LFS_FILESIZE } from '@netmem/zerocopy'
 import type { Kernel } from './kernel.js'
 import type { Process } from './process.js'
 
-export const O_RDONLY = 0
-export const O_WRONLY = 1
-export const O_RDWR = 2
-export const O_ACCMODE = 3
-export const O_APPEND = 0o2000
-export const O_NONBLOCK = 0o4000
+export { O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } from '@netmem/zerocopy'
 
 /** Models `struct file_operations`: what a kind of file can do. An absent one is an errno of the call's own. */
 export interface FileOperations {
@@ -39,19 +35,24 @@ export interface FileOperations {
   release(kernel: Kernel, process: Process, file: OpenFile): void
 }
 
-/** Models `struct file`. `priv` is the socket, pipe end or inode behind it. */
-export class OpenFile {
-  /** Bytes; where the next read or write is. */
-  pos = 0
+/** Models `struct file`: what splice knows of it is a `File`, the system calls' side is here. */
+export class OpenFile extends File {
   refs = 1
 
+  /** @param fop what splice, sendfile and the like may do; by default nothing. @param seeking `FMODE_LSEEK` and its like. */
   constructor(
     readonly ops: FileOperations,
-    readonly priv: unknown,
-    /** `O_*` bits. */
-    public flags: number,
-  ) {}
+    priv: unknown,
+    flags: number,
+    fop: FileOps = NO_SPLICE,
+    seeking = 0,
+  ) {
+    super(fop, priv, flags, seeking)
+  }
 }
+
+/** A file that can be read and written, but not spliced. */
+const NO_SPLICE: FileOps = { name: 'file', maxBytes: MAX_LFS_FILESIZE }
 
 /** Models `struct files_struct`: descriptors of one process, the lowest free number first. */
 export class FdTable {

@@ -10,6 +10,7 @@ import { pageFragRelease } from '@netmem/page-frag'
 import type { Skbuffs } from '@netmem/skbuff'
 import { protoMemoryAllocated, type Sock, type SockEnv } from '@netmem/sockmem'
 import { doSoftirq, type NetDevs } from '@netmem/virtual-nic'
+import { exitSplicePipe, type PacketEnv, type Vfs } from '@netmem/zerocopy'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Links } from './links.js'
 import { sysMunmap } from './mmap.js'
@@ -32,6 +33,8 @@ export interface KernelParts {
   readonly devs: NetDevs
   readonly socks: SockEnv
   readonly inet: InetEnv
+  readonly packet: PacketEnv
+  readonly vfs: Vfs
   readonly sysctlFiles: SysctlFiles
   readonly seed: number
   readonly syscallNs: number
@@ -51,6 +54,10 @@ export class Kernel {
   readonly devs: NetDevs
   readonly socks: SockEnv
   readonly inet: InetEnv
+  /** Packet sockets. */
+  readonly packet: PacketEnv
+  /** Files, page cache, pipes. */
+  readonly vfs: Vfs
   readonly sysctlFiles: SysctlFiles
   readonly random: Prng
   /** Devices, addresses, namespaces. */
@@ -75,6 +82,8 @@ export class Kernel {
     this.devs = parts.devs
     this.socks = parts.socks
     this.inet = parts.inet
+    this.packet = parts.packet
+    this.vfs = parts.vfs
     this.sysctlFiles = parts.sysctlFiles
     this.random = new Prng(parts.seed)
     this.syscallNs = parts.syscallNs
@@ -97,6 +106,7 @@ export class Kernel {
   /** Models `do_exit` for memory: the page fragment and the user memory go. Its descriptors must be closed. */
   exit(process: Process): void {
     pageFragRelease(this.mem, process.cpu, process.task.taskFrag, 'do_exit')
+    exitSplicePipe(process.cpu, process.task)
     for (const mapping of process.mappings) sysMunmap(process, mapping)
     process.freeMemory()
     const at = this.processes.indexOf(process)
@@ -105,7 +115,7 @@ export class Kernel {
 
   /** Models one `write(2)` to a file of /proc/sys. @returns 0, -ENOENT or -EINVAL. */
   sysctlWrite(net: Net, name: string, text: string): number {
-    const err = this.sysctlFiles.write(this.socks.sysctls, net.ns.sysctls, name, text)
+    const err = this.sysctlFiles.write(this.socks.sysctls, net.ns.sysctls, name, text, net.id === 0)
     netDevSysctlApply(this.devs, this.socks.sysctls)
     if (name.startsWith('vm.')) vmSysctlApply(this.mem, this.socks.sysctls)
     return err

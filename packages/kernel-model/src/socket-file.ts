@@ -5,6 +5,7 @@
 import { ERRNO } from '@netmem/base'
 import type { UserBuffer } from '@netmem/memory'
 import { MSG_DONTWAIT, type Msg, type Sock } from '@netmem/sockmem'
+import { socketFops, socketSendpageFops } from '@netmem/zerocopy'
 import { type FileOperations, O_NONBLOCK, O_RDWR, OpenFile } from './file.js'
 import type { Kernel } from './kernel.js'
 import type { Process } from './process.js'
@@ -60,7 +61,8 @@ export const socketFileOps: FileOperations = {
 
 /** Models `sock_alloc_file`. @param nonblock as with SOCK_NONBLOCK. @returns the descriptor, or -EMFILE. */
 export function sockMapFd(process: Process, sk: Sock, nonblock: boolean): number {
-  const file = new OpenFile(socketFileOps, sk, O_RDWR | (nonblock ? O_NONBLOCK : 0))
+  const fop = process.kernel.vfs.sendpage ? socketSendpageFops : socketFops
+  const file = new OpenFile(socketFileOps, sk, O_RDWR | (nonblock ? O_NONBLOCK : 0), fop)
   return process.files.install(file)
 }
 

@@ -16,6 +16,7 @@ import {
   type SockAddr,
   sockCreate,
 } from '@netmem/sockmem'
+import { FMODE_READ, FMODE_WRITE } from '@netmem/zerocopy'
 import { fput, O_NONBLOCK, type OpenFile } from './file.js'
 import type { Process } from './process.js'
 import { socketFile, sockfdError, sockMapFd } from './socket-file.js'
@@ -201,7 +202,7 @@ export function sysRecvmsg(process: Process, fd: number, len: number, params: Ms
 /** Models `ksys_read` into the process's receive buffer. */
 export function sysRead(process: Process, fd: number, len: number): number {
   const file = process.files.get(fd)
-  if (file === null) return -ERRNO.EBADF
+  if (file === null || (file.mode & FMODE_READ) === 0) return -ERRNO.EBADF
   if (file.ops.readIter === undefined) return -ERRNO.EINVAL
   return leave(process, file.ops.readIter(process.kernel, process, file, userMsg(process, 'recv', len), len))
 }
@@ -209,7 +210,7 @@ export function sysRead(process: Process, fd: number, len: number): number {
 /** Models `ksys_write` from the process's send buffer. */
 export function sysWrite(process: Process, fd: number, len: number): number {
   const file = process.files.get(fd)
-  if (file === null) return -ERRNO.EBADF
+  if (file === null || (file.mode & FMODE_WRITE) === 0) return -ERRNO.EBADF
   if (file.ops.writeIter === undefined) return -ERRNO.EINVAL
   return leave(process, file.ops.writeIter(process.kernel, process, file, userMsg(process, 'send', len), len))
 }

@@ -3,14 +3,17 @@
  * answering what the call returned.
  */
 import { ERRNO } from '@netmem/base'
+import { type UserBuffer, userWrite } from '@netmem/memory'
 import {
   AF_INET,
+  AF_PACKET,
   AF_UNIX,
   MSG_DONTWAIT,
   MSG_ERRQUEUE,
   MSG_ZEROCOPY,
   SO,
   SOCK_DGRAM,
+  SOCK_RAW,
   SOCK_STREAM,
   SOL_SOCKET,
 } from '@netmem/sockmem'
@@ -31,8 +34,10 @@ import {
 import type { Json, JsonObject } from '../trace/json.js'
 import { flagBits, MSG_FLAGS, optionByName } from '../uapi.js'
 import { allocDeviceOperations } from './alloc-device-operations.js'
+import { allocSpliceOperations } from './alloc-splice-operations.js'
 import { StepError, UnsupportedVerb } from './answer.js'
 import { ipv4Address, LOOPBACK, setInt } from './calls.js'
+import { packetAddress } from './packet-verbs.js'
 import type { PlayerWorld } from './world.js'
 
 /** @returns what the call returned: a number, or a negative errno. */
@@ -50,16 +55,29 @@ const inetSocket =
     return world.within(net, () => world.keep(op.id as string, sysSocket(world.process, AF_INET, type | SOCK_NONBLOCK)))
   }
 
+const FILLED = 'filled'
+
+/** The recorder sent the letter x, which raw packets carry as their addresses and type too. */
+function fillOnce(world: PlayerWorld, buffer: UserBuffer): void {
+  const filled = (world.extra.get(FILLED) ?? new Set<UserBuffer>()) as Set<UserBuffer>
+  world.extra.set(FILLED, filled)
+  if (filled.has(buffer)) return
+  filled.add(buffer)
+  userWrite(world.kernel.mem, buffer, 0, new Uint8Array(buffer.bytes).fill(0x78))
+}
+
 /** Zero-copy sends come from page-aligned memory plus `at`; the others from an ordinary buffer. */
 function send(world: PlayerWorld, op: JsonObject): number {
   const flags = flagBits(op.flags, MSG_FLAGS)
   const name = (flags & MSG_ZEROCOPY) !== 0 ? 'zerocopy' : 'send'
   const offset = (op.at as number | undefined) ?? 0
   const len = op.len as number
+  const buffer = world.process.buffer(name, Math.max(offset + len, 1 << 17))
+  fillOnce(world, buffer)
   return sysSendmsg(world.process, idFd(world, op), len, {
     flags,
     offset,
-    buffer: world.process.buffer(name, Math.max(offset + len, 1 << 17)),
+    buffer,
     ...(op.port === undefined ? {} : { to: addressOf(op) }),
   })
 }
@@ -83,6 +101,13 @@ const operations: Readonly<Record<string, Operation>> = {
   udp_socket: inetSocket(SOCK_DGRAM),
   tcp_socket: inetSocket(SOCK_STREAM),
 
+  packet_socket: (world, op) => {
+    const type = (op.type === 'dgram' ? SOCK_DGRAM : SOCK_RAW) | SOCK_NONBLOCK
+    const protocol = op.protocol as number
+    const networkOrder = ((protocol & 0xff) << 8) | (protocol >> 8)
+    return world.keep(op.id as string, sysSocket(world.process, AF_PACKET, type, networkOrder))
+  },
+
   unix_pair: (world, op) => {
     const pair = new Int32Array(2)
     const type = (op.type === 'stream' ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK
@@ -95,7 +120,10 @@ const operations: Readonly<Record<string, Operation>> = {
   },
 
   bind: (world, op) => {
-    if (op.dev !== undefined) throw new UnsupportedVerb('binding to a device')
+    if (op.dev !== undefined) {
+      const { id } = world.kernel.links.device(world.process.net, op.dev as string)
+      return sysBind(world.process, idFd(world, op), packetAddress(id, op.protocol as number))
+    }
     return sysBind(world.process, idFd(world, op), addressOf(op))
   },
 
@@ -137,6 +165,7 @@ const operations: Readonly<Record<string, Operation>> = {
   },
 
   ...allocDeviceOperations,
+  ...allocSpliceOperations,
 }
 
 /** @returns what the operation returned. @throws UnsupportedVerb for one that is not built. */

@@ -9,12 +9,15 @@ import type { Answer } from './answer.js'
 import { counterHandlers } from './counter-verbs.js'
 import { dataHandlers } from './data-verbs.js'
 import { deviceHandlers } from './device-verbs.js'
+import { fileHandlers } from './file-verbs.js'
 import { ktlsHandlers } from './ktls-verbs.js'
 import { memcgHandlers } from './memcg-verbs.js'
 import { nicHandlers } from './nic-verbs.js'
 import { optionHandlers } from './option-verbs.js'
+import { packetHandlers } from './packet-verbs.js'
 import { ringSocketHandlers } from './ring-socket-verbs.js'
 import { socketHandlers } from './socket-verbs.js'
+import { spliceHandlers } from './splice-verbs.js'
 import { tapHandlers } from './tap-verbs.js'
 import { truesizeHandlers } from './truesize-table.js'
 import type { PlayerWorld } from './world.js'
@@ -29,11 +32,19 @@ const sockets: VerbHandlers = {
   ...socketHandlers,
   ...optionHandlers,
   ...dataHandlers,
+  ...fileHandlers,
+  ...spliceHandlers,
   ...truesizeHandlers,
   ...memcgHandlers,
   ...ktlsHandlers,
 }
-const rings: VerbHandlers = { ...deviceHandlers, ...nicHandlers, ...tapHandlers, ...ringSocketHandlers }
+const rings: VerbHandlers = {
+  ...deviceHandlers,
+  ...nicHandlers,
+  ...tapHandlers,
+  ...ringSocketHandlers,
+  ...packetHandlers,
+}
 
 const order: Readonly<Record<Dialect, readonly VerbHandlers[]>> = {
   sockets: [sockets, rings, allocHandlers],

@@ -44,6 +44,9 @@ function timerOf(kernel: Kernel, tp: TcpSock): { timer: number; jiffies: number 
   return { timer: 0, jiffies: 0 }
 }
 
+/** Each pending timer holds a reference, which the model does not count. */
+const pendingTimers = (tp: TcpSock): number => tp.events.reduce((sum, event) => sum + (event === 0 ? 0 : 1), 0)
+
 /** Models `get_tcp4_sock` (net/ipv4/tcp_ipv4.c) and `get_tcp6_sock`. */
 function sockRow(kernel: Kernel, sk: Sock, pingpongThreshold: number): Row {
   const tp = tcpSk(sk)
@@ -66,7 +69,7 @@ function sockRow(kernel: Kernel, sk: Sock, pingpongThreshold: number): Row {
     retransmits: tp.retransmits,
     uid: 0,
     rest:
-      `${decimal(tp.probesOut, 8)} ${sockINo(sk)} ${sk.refcnt} ${pointer(sk.addr)} ` +
+      `${decimal(tp.probesOut, 8)} ${sockINo(sk)} ${sk.refcnt + pendingTimers(tp)} ${pointer(sk.addr)} ` +
       `${clock(tp.rto)} ${clock(tp.ackAto)} ${((tp.ackQuick << 1) | pingpong) >>> 0} ${tp.sndCwnd} ${threshold}`,
   }
 }

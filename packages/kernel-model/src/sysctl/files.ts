@@ -57,11 +57,12 @@ export class SysctlFiles {
    * Models `proc_sys_write`: one `write(2)` at offset 0.
    *
    * @param machine the values that all namespaces share; `net` those of the writer's own.
+   * @param initial whether that is the initial namespace.
    * @returns 0, or -ENOENT, or -EINVAL; numbers before a bad one are stored all the same.
    */
-  write(machine: Sysctls, net: Sysctls, name: string, text: string): number {
+  write(machine: Sysctls, net: Sysctls, name: string, text: string, initial = true): number {
     const file = this.files.get(name)
-    if (file === undefined) return writeWord(this.profile, net, name, text)
+    if (file === undefined) return writeWord(this.profile, net, initial, name, text)
     const numbers = this.storage(name, file, machine, net)
     const limit = (other: string | undefined): bigint | null =>
       other === undefined ? null : BigInt(this.storage(other, this.files.get(other)!, machine, net)[0]!)
@@ -70,19 +71,23 @@ export class SysctlFiles {
       min: limit(file.atLeast) ?? file.range.min,
       max: limit(file.atMost) ?? file.range.max,
     }
-    if (file.check !== undefined) return this.writeChecked(file, numbers, text)
-    return procWriteVector(text, file.slots, range, (index, value) => this.store(numbers, index, value))
+    const first = (other: string): number => this.storage(other, this.files.get(other)!, machine, net)[0]!
+    if (file.check !== undefined) return this.writeChecked(file, numbers, text, first)
+    const { stepMs } = file
+    return procWriteVector(text, file.slots, range, (index, value) => {
+      if (stepMs === undefined) this.store(numbers, index, value)
+      else numbers[index] = Math.ceil(Number(value) / stepMs) * stepMs
+    })
   }
 
   /** Models handlers that parse into variables of their own, look, and only then store. */
-  private writeChecked(file: SysctlFile, numbers: Float64Array, text: string): number {
-    const before = [...numbers]
+  private writeChecked(file: SysctlFile, numbers: Float64Array, text: string, other: (name: string) => number): number {
     const after = [...numbers]
     const err = procWriteVector(text, file.slots, file.range, (index, value) => {
       after[index] = Number(value)
     })
     if (err < 0) return err
-    if (text.length > 0 && !file.check!(after, before)) return -ERRNO.EINVAL
+    if (text.length > 0 && !file.check!(after, other)) return -ERRNO.EINVAL
     numbers.set(after)
     return 0
   }

@@ -18,6 +18,8 @@ export interface NumberRange {
   readonly max: bigint
   /** `unsigned` refuses every minus sign, even of zero. */
   readonly unsigned: boolean
+  /** Only the low 32 bits count, read as a C int, before limits are looked at. */
+  readonly wraps?: boolean
 }
 
 /** Models the ranges of `proc_dointvec_minmax` (kernel/sysctl.c): a C int between `min` and `max`. */
@@ -92,7 +94,8 @@ export function procWriteVector(
     const err = procGetLong(line, scan)
     if (err < 0) return err
     if (range.unsigned && scan.negative) return -ERRNO.EINVAL
-    const value = scan.negative ? -scan.value : scan.value
+    const whole = scan.negative ? -scan.value : scan.value
+    const value = range.wraps === true ? BigInt.asIntN(32, whole) : whole
     if (value < range.min || value > range.max) return -ERRNO.EINVAL
     store(stored, value)
   }

@@ -18,8 +18,13 @@ export interface SysctlFile {
   readonly defaults: readonly number[]
   /** One machine's, and shown in other namespaces too, but for reading only. */
   readonly readOnlyInChildren?: boolean
-  /** Models handlers that store nothing before all numbers are known to be right. */
-  readonly check?: (numbers: readonly number[], before: readonly number[]) => boolean
+  /**
+   * Models handlers that store nothing before all numbers are known to be right.
+   * @param other gives the first number of another name.
+   */
+  readonly check?: (numbers: readonly number[], other: (name: string) => number) => boolean
+  /** What holds so many milliseconds, as ticks do: numbers are rounded up to whole ones. */
+  readonly stepMs?: number
   /** Models limits that are other names: this may not pass the value of that one. */
   readonly atLeast?: string
   readonly atMost?: string
@@ -92,11 +97,9 @@ const SWITCHES = [
   'tcp_timestamps',
   'tcp_sack',
   'tcp_mtu_probing',
-  'tcp_autocorking',
   'tcp_retrans_collapse',
   'tcp_slow_start_after_idle',
   'tcp_early_demux',
-  'tcp_backlog_ack_defer',
   'tcp_comp_sack_nr',
   'tcp_tso_rtt_log',
   'udp_early_demux',
@@ -117,7 +120,7 @@ function ipv4Tcp({ HZ, features }: KernelProfile): SysctlRow[] {
     ['tcp_min_tso_segs', unsigned(true, 1, 255)],
     ['tcp_base_mss', int(true)],
     ['tcp_min_snd_mss', int(true, 48, 65535)],
-    ['tcp_tso_win_divisor', int(true)],
+    ['tcp_tso_win_divisor', byte()],
     ['tcp_pacing_ss_ratio', int(true, 0, 1000)],
     ['tcp_pacing_ca_ratio', int(true, 0, 1000)],
     ['tcp_comp_sack_delay_ns', ulong(true)],
@@ -141,10 +144,12 @@ function ipv4Tcp({ HZ, features }: KernelProfile): SysctlRow[] {
     ['tcp_early_retrans', byte(4, 3)],
     ['tcp_frto', byte(255, 2)],
     ['tcp_recovery', byte(255, 1)],
-    ['tcp_reordering', int(true, undefined, undefined, 3)],
-    ['tcp_max_reordering', int(true, undefined, undefined, 300)],
+    ['tcp_reordering', { ...int(true, 1, undefined, 3), atMost: 'net.ipv4.tcp_max_reordering' }],
+    ['tcp_max_reordering', int(true, 1, undefined, 300)],
+    ['tcp_autocorking', byte(1)],
+    ['tcp_backlog_ack_defer', byte(1)],
     ['tcp_probe_threshold', int(true, undefined, undefined, 8)],
-    ['tcp_invalid_ratelimit', int(true, 0, undefined, 500)],
+    ['tcp_invalid_ratelimit', milliseconds(HZ, 500)],
     ...SWITCHES.map((name): SysctlRow => [name, byte()]),
   ]
 }
@@ -155,8 +160,21 @@ const portRange: SysctlFile = {
   range: intRange(1, 65535),
   perNet: true,
   defaults: [32768, 60999],
-  check: ([low = 0, high = 0]) => low <= high,
+  check: ([low = 0, high = 0], other) => low <= high && low >= other('net.ipv4.ip_unprivileged_port_start'),
 }
+
+/** Models `ipv4_privileged_ports`: ports that the kernel hands out by itself need no privilege. */
+const unprivilegedStart: SysctlFile = {
+  ...int(true, 0, 65535, 1024),
+  check: ([start = 0], other) => start <= other('net.ipv4.ip_local_port_range'),
+}
+
+/** Models `proc_dointvec_ms_jiffies_minmax`. */
+const milliseconds = (hz: number, ...defaults: number[]): SysctlFile => ({
+  ...int(true, 0, undefined, ...defaults),
+  range: { ...intRange(0), wraps: true },
+  stepMs: 1000 / hz,
+})
 
 function ipv4Rest({ HZ }: KernelProfile): SysctlRow[] {
   return [
@@ -165,8 +183,8 @@ function ipv4Rest({ HZ }: KernelProfile): SysctlRow[] {
     ['udp_wmem_min', int(true, 1)],
     ['ip_default_ttl', unsigned(true, 1, 255, 64)],
     ['ip_local_port_range', portRange],
-    ['ip_unprivileged_port_start', int(true, 0, 65535, 1024)],
-    ['icmp_ratelimit', int(true, undefined, undefined, 1000)],
+    ['ip_unprivileged_port_start', unprivilegedStart],
+    ['icmp_ratelimit', milliseconds(HZ, 1000)],
     ['icmp_ratemask', int(true, undefined, undefined, 6168)],
     ['ipfrag_high_thresh', { ...ulong(true), atLeast: 'net.ipv4.ipfrag_low_thresh' }],
     ['ipfrag_low_thresh', { ...ulong(true), atMost: 'net.ipv4.ipfrag_high_thresh' }],
