@@ -11,6 +11,8 @@ import { napiSkbCacheResize, napiSlicesDrain } from '@netmem/skbuff'
 import { auditSkbs } from '@netmem/skbuff/testing'
 import { auditSocks } from '@netmem/sockmem/testing'
 import { auditNetDevs } from '@netmem/virtual-nic/testing'
+import type { TlsEnv } from '@netmem/zerocopy'
+import { auditTls } from '@netmem/zerocopy/testing'
 import type { Kernel } from './kernel.js'
 
 /** Runs the audits of all packages. @throws Error whose message names the law that does not hold. */
@@ -21,6 +23,7 @@ export function auditKernel(kernel: Kernel): void {
   auditNetDevs(kernel.devs)
   auditSocks(kernel.socks)
   auditInet(kernel.inet)
+  auditTls(kernel.inet.owned.tls as TlsEnv)
 }
 
 /**

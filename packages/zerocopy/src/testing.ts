@@ -1,1 +1,1 @@
-export {}
+export { auditTls, auditTlsSock } from './tls/tls-audit.js'

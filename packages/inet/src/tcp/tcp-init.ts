@@ -19,6 +19,7 @@ import {
   skStreamWriteSpace,
   tcpProtCreate,
 } from '@netmem/sockmem'
+import { tlsChargedBytes } from '@netmem/zerocopy'
 import type { InetEnv } from '../inet-env.js'
 import { inet6AddProtocol, inetAddProtocol, inetRegisterProtosw } from '../inet-env.js'
 import { TcpIp } from './tcp-af.js'
@@ -67,6 +68,8 @@ function registerProto(env: TcpEnv, proto: Proto): Proto {
   proto.backlogRcv = tcpDoRcv
   proto.releaseCb = tcpReleaseCb
   proto.keepalive = tcpSetKeepalive
+  // Records of kTLS are charged and in no queue yet.
+  proto.uncharged = (sk) => -tlsChargedBytes(sk)
   protoRegister(env.socks, proto)
   return proto
 }

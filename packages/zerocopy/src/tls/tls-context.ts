@@ -100,6 +100,8 @@ export class TlsContext {
   pushPendingRecord: ((cpu: Cpu, task: Task, ctx: TlsContext, flags: number) => number) | null = null
   /** A record is open that `push_pending_record` would close. */
   pendingOpenRecordFrags = false
+  /** The user has closed the socket; only what the device may have to send again is kept. */
+  closed = false
   zerocopySendfile = false
   rxNoPad = false
   /** Pages are being handed to TCP: space that this makes is TCP's own business. */
