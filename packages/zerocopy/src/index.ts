@@ -107,6 +107,7 @@ export {
   type TlsCipherDesc,
   type TlsCryptoInfo,
 } from './tls/tls-ciphers.js'
+export { tlsChargedBytes } from './tls/tls-audit.js'
 export { TlsContext } from './tls/tls-context.js'
 export { NO_TLS_CRYPTO, TLS_TAG_SIZE, type TlsAead, type TlsCryptoProvider } from './tls/tls-crypto.js'
 export { TlsEnv, type TlsParams, type TlsReadActor, type TlsTransport } from './tls/tls-env.js'
@@ -131,3 +132,24 @@ export { xskInit } from './xdp/xsk-ops.js'
 export { type XdpSock, xdpSk } from './xdp/xsk-sock.js'
 export { XSK_BOUND, XSK_READY, XSK_UNBOUND } from './xdp/xsk-state.js'
 export { XskMap } from './xdp/xskmap.js'
+export {
+  XskRing,
+  type XskRingKind,
+  xskConsNbAvail,
+  xskProdNbFree,
+  xskRingConsCancel,
+  xskRingConsCompAddr,
+  xskRingConsCompAddrHigh,
+  xskRingConsPeek,
+  xskRingConsRelease,
+  xskRingConsRxAddr,
+  xskRingConsRxAddrHigh,
+  xskRingConsRxLen,
+  xskRingConsRxOptions,
+  xskRingProdFillAddr,
+  xskRingProdNeedsWakeup,
+  xskRingProdReserve,
+  xskRingProdSubmit,
+  xskRingProdTxDesc,
+  xskUmemAddOffsetToAddr,
+} from './xdp/xsk.js'
