@@ -194,7 +194,7 @@ function msgZerocopyCallback(zc: MsgZerocopy, cpu: Cpu, note: SkBuff): void {
 }
 
 function release(cpu: Cpu, note: SkBuff, sk: Sock): void {
-  consumeSkb(cpu, note, 'msg_zerocopy_complete')
+  consumeSkb(cpu, note, '__msg_zerocopy_callback')
   sockPut(cpu, sk)
 }
 
