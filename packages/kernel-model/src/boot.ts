@@ -10,7 +10,7 @@ import { pagePoolsInit } from '@netmem/page-pool'
 import { skbInit } from '@netmem/skbuff'
 import { Sysctls, sockEnvCreate } from '@netmem/sockmem'
 import { netDevInit } from '@netmem/virtual-nic'
-import { packetInit, type TlsCryptoProvider, vfsInit } from '@netmem/zerocopy'
+import { packetInit, type TlsCryptoProvider, vfsInit, xskInit } from '@netmem/zerocopy'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Kernel } from './kernel.js'
 import { bootLimits } from './sysctl/boot-limits.js'
@@ -82,6 +82,7 @@ export function bootKernel(params: BootParams): Kernel {
   const socks = sockEnvCreate({ mem, skbs, cpus, clock, trace, profile, sysctls })
   const inet = inetInit({ socks, devs, seed, ...(params.crypto === undefined ? {} : { crypto: params.crypto }) })
   const packet = packetInit({ socks, devs, seed })
+  const xsk = xskInit(socks, devs)
   const vfs = vfsInit({ mem, profile, trace, sysctls, seed })
   const kernel = new Kernel({
     profile,
@@ -95,6 +96,7 @@ export function bootKernel(params: BootParams): Kernel {
     socks,
     inet,
     packet,
+    xsk,
     vfs,
     sysctlFiles,
     seed,

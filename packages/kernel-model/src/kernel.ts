@@ -10,7 +10,7 @@ import { pageFragRelease } from '@netmem/page-frag'
 import type { Skbuffs } from '@netmem/skbuff'
 import { protoMemoryAllocated, type Sock, type SockEnv } from '@netmem/sockmem'
 import { doSoftirq, type NetDevs } from '@netmem/virtual-nic'
-import { exitSplicePipe, type PacketEnv, type Vfs } from '@netmem/zerocopy'
+import { exitSplicePipe, type PacketEnv, type Vfs, type XskEnv } from '@netmem/zerocopy'
 import { netDevSysctlApply } from './device-sysctl.js'
 import { Links } from './links.js'
 import { sysMunmap } from './mmap.js'
@@ -34,6 +34,7 @@ export interface KernelParts {
   readonly socks: SockEnv
   readonly inet: InetEnv
   readonly packet: PacketEnv
+  readonly xsk: XskEnv
   readonly vfs: Vfs
   readonly sysctlFiles: SysctlFiles
   readonly seed: number
@@ -56,6 +57,8 @@ export class Kernel {
   readonly inet: InetEnv
   /** Packet sockets. */
   readonly packet: PacketEnv
+  /** AF_XDP. */
+  readonly xsk: XskEnv
   /** Files, page cache, pipes. */
   readonly vfs: Vfs
   readonly sysctlFiles: SysctlFiles
@@ -83,6 +86,7 @@ export class Kernel {
     this.socks = parts.socks
     this.inet = parts.inet
     this.packet = parts.packet
+    this.xsk = parts.xsk
     this.vfs = parts.vfs
     this.sysctlFiles = parts.sysctlFiles
     this.random = new Prng(parts.seed)

@@ -215,9 +215,17 @@ export class Links {
   xdpAttach(dev: NetDevice, params: XdpAttachment): number {
     const verdict = XDP_VERDICTS[params.action]
     if (verdict === undefined) return -ERRNO.EINVAL
+    return this.xdpAttachProgram(
+      dev,
+      { name: params.action, hasFrags: params.frags, run: () => verdict },
+      params.native,
+    )
+  }
+
+  /** The same for any program. */
+  xdpAttachProgram(dev: NetDevice, program: XdpProgram, native: boolean): number {
     if (dev.xdpProg !== null || dev.xdpNative !== null) return -ERRNO.EBUSY
-    const program: XdpProgram = { name: params.action, hasFrags: params.frags, run: () => verdict }
-    return this.xdpInstall(dev, program, params.native)
+    return this.xdpInstall(dev, program, native)
   }
 
   /** Attaches a program, or with null detaches it. */

@@ -3,11 +3,12 @@ import { netdevNlPagePoolGet } from '@netmem/page-pool'
 import { mibIndexOrNone } from '@netmem/sockmem'
 import { devStatistics } from '@netmem/virtual-nic'
 import type { Json, JsonObject } from '../trace/json.js'
-import { type Answer, ringErrnoName, StepError, UnsupportedVerb } from './answer.js'
+import { type Answer, ringErrnoName, StepError } from './answer.js'
 import { dropWatch, poolWatch } from './event-watch.js'
 import { buildFrame } from './frames.js'
 import type { VerbHandlers } from './handlers.js'
 import type { PlayerWorld, TraceDevice } from './world.js'
+import { redirectProgram } from './xdp-world.js'
 
 const MACS = ['02:00:00:00:00:0a', '02:00:00:00:00:0b'] as const
 const STRANGER = { ip: '10.0.0.9', mac: '02:00:00:00:00:99' } as const
@@ -165,9 +166,12 @@ export const deviceHandlers: VerbHandlers = {
 
   xdp_attach: (world, args) => {
     const action = args.prog as string
-    if (action.startsWith('redirect')) throw new UnsupportedVerb('XDP redirection')
     const native = args.mode === 'native'
     const dev = netDeviceOf(world, args.dev as string)
+    if (action.startsWith('redirect')) {
+      const program = redirectProgram(world, action, args.map, args.frags === true)
+      return ringZero(world.kernel.links.xdpAttachProgram(dev, program, native))
+    }
     return ringZero(world.kernel.links.xdpAttach(dev, { action, native, frags: args.frags === true }))
   },
 

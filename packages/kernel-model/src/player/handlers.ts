@@ -21,6 +21,7 @@ import { spliceHandlers } from './splice-verbs.js'
 import { tapHandlers } from './tap-verbs.js'
 import { truesizeHandlers } from './truesize-table.js'
 import type { PlayerWorld } from './world.js'
+import { xdpHandlers } from './xdp-verbs.js'
 
 /** Performs one step. @param args the step without `do` and `expect`, already checked against the verb's arguments. */
 export type VerbHandler = (world: PlayerWorld, args: JsonObject) => Answer
@@ -44,6 +45,7 @@ const rings: VerbHandlers = {
   ...tapHandlers,
   ...ringSocketHandlers,
   ...packetHandlers,
+  ...xdpHandlers,
 }
 
 const order: Readonly<Record<Dialect, readonly VerbHandlers[]>> = {

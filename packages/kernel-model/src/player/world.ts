@@ -14,6 +14,7 @@ import { StepError } from './answer.js'
 import { startWatches } from './event-watch.js'
 import { IdBijection } from './id-bijection.js'
 import { plugNics } from './nic-machine.js'
+import { freeXskAreas } from './xdp-world.js'
 
 /** A device of a trace: which namespace it is in, and how frames are addressed to it. */
 export interface TraceDevice {
@@ -165,6 +166,7 @@ export class PlayerWorld {
     for (const fd of this.process.files.open()) sysClose(this.process, fd)
     this.fds.clear()
     this.recorder.detach()
+    freeXskAreas(this)
     this.kernel.exit(this.process)
     this.kernel.settle()
     for (const net of new Set(this.nets.values())) this.kernel.links.netDestroy(net)

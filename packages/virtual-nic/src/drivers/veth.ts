@@ -129,7 +129,7 @@ function vethXmit(cpu: Cpu, skb: SkBuff, dev: NetDevice): number {
   if (rcv === null || !pskbMayPull(cpu, skb, ETH_HLEN)) {
     kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'veth_xmit')
     priv.dropped++
-    return dropCode(dev)
+    return NET_XMIT_DROP
   }
   const length = skb.len
   const rq = veth(rcv).rq[skb.queueMapping]
@@ -155,10 +155,8 @@ function vethXmit(cpu: Cpu, skb: SkBuff, dev: NetDevice): number {
     return NETDEV_TX_BUSY
   }
   priv.dropped++
-  return dropCode(dev)
+  return NET_XMIT_DROP
 }
-
-const dropCode = (dev: NetDevice): number => (dev.env.profile.features.vethReportsDrop ? NET_XMIT_DROP : NETDEV_TX_OK)
 
 /** Models `veth_skb_is_eligible_for_gro`: packets that will not be cut again gain nothing from being merged. */
 function vethSkbIsEligibleForGro(dev: NetDevice, rcv: NetDevice, skb: SkBuff): boolean {
