@@ -42,6 +42,24 @@ export function skbExtErr(skb: SkBuff, out: SockExtendedErr): void {
   out.eeData = skb.cb7 >>> 0
 }
 
+/**
+ * The control message of `recvmsg(MSG_ERRQUEUE)`: models `struct sock_extended_err` with the address of whoever
+ * complained behind it, which is all zero for errors of this machine's own.
+ *
+ * @param offenderBytes of that address: 16 for IPv4, 28 for IPv6.
+ */
+export function sockExtendedErrBytes(err: SockExtendedErr, offenderBytes: number): Uint8Array {
+  const bytes = new Uint8Array(16 + offenderBytes)
+  const dv = new DataView(bytes.buffer)
+  dv.setUint32(0, err.eeErrno, true)
+  bytes[4] = err.eeOrigin
+  bytes[5] = err.eeType
+  bytes[6] = err.eeCode
+  dv.setUint32(8, err.eeInfo, true)
+  dv.setUint32(12, err.eeData, true)
+  return bytes
+}
+
 /** The origin alone, which coalescing of notifications asks. */
 export const skbExtErrOrigin = (skb: SkBuff): number => skb.cb5 & 0xff
 

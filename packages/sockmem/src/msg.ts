@@ -107,7 +107,13 @@ export class Msg {
 }
 
 /** Models `put_cmsg`: appends one control message when the caller gave room for them. */
-export function putCmsg(msg: Msg, level: number, type: number, value: number, data?: readonly number[]): void {
+export function putCmsg(
+  msg: Msg,
+  level: number,
+  type: number,
+  value: number,
+  data?: readonly number[] | Uint8Array,
+): void {
   if (!msg.wantControl) return
   msg.control ??= []
   msg.control.push(data === undefined ? { level, type, value } : { level, type, value, data })

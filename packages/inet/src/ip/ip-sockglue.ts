@@ -14,16 +14,19 @@ import {
 } from '@netmem/skbuff'
 import {
   AF_INET,
+  AF_INET6,
   MSG_ERRQUEUE,
   MSG_TRUNC,
   type Msg,
   type OptVal,
+  putCmsg,
   SO_EE_ORIGIN_ICMP,
   SO_EE_ORIGIN_LOCAL,
   type Sock,
   setSkbExtErr,
   skbExtErr,
   sockDequeueErrSkb,
+  sockExtendedErrBytes,
   sockQueueErrSkb,
 } from '@netmem/sockmem'
 import { inetOf } from '../inet-sock.js'
@@ -274,6 +277,11 @@ export function ipRecvError(cpu: Cpu, sk: Sock, msg: Msg, len: number): number {
   skbExtErr(skb, msg.err)
   msg.hasErr = true
   msg.msgFlags |= MSG_ERRQUEUE
-  consumeSkb(cpu, skb, 'ip_recv_error')
+  if (msg.wantControl) {
+    const v6 = sk.family === AF_INET6
+    const bytes = sockExtendedErrBytes(msg.err, v6 ? 28 : 16)
+    putCmsg(msg, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_OPT.IPV6_RECVERR : IP_OPT.IP_RECVERR, 0, bytes)
+  }
+  consumeSkb(cpu, skb, sk.family === AF_INET6 ? 'ipv6_recv_error' : 'ip_recv_error')
   return copied
 }
