@@ -9,7 +9,7 @@ import type { Memory } from './memory.js'
 import { PG_HEAD, PG_LRU, PG_PCP, PG_PFMEMALLOC, PG_RESERVED } from './pages.js'
 import { orderToPindex, pcpAllowedOrder, pcpFreeCommit } from './pcp.js'
 import { COUNTER_FOLD, type PerCpuPages, pcpListPush } from './per-cpu-pages.js'
-import { prepByMask } from './prep-page.js'
+import { destroyCompoundPage, prepByMask, prepListedBlock } from './prep-page.js'
 import type { Zone } from './zone.js'
 import {
   MIGRATE_ISOLATE,
@@ -43,13 +43,14 @@ export function allocPages(mem: Memory, cpu: Cpu, gfp: number, order: number, ni
   pcp.freeCount >>= 1
   if (order !== 0) zone.allocs[order]!++
   else if (++pcp.allocs === COUNTER_FOLD) foldCounters(zone, pcp)
-  // A block on these lists has no flags and knows its order; what else `prepNewPage` does depends on the mask.
+  // A block on these lists knows its order and has no flags but `PG_HEAD`; what else is to do depends on the mask.
   if (__ASSERT__) {
     assert(mem.pages.refcount[pfn] === 0, 'bad page state: a page from the lists has references')
-    mem.pages.flags[pfn] = 0
+    mem.pages.flags[pfn]! &= ~PG_PCP
   }
   mem.pages.refcount[pfn] = 1
-  if ((gfp & mem.prepMask) !== 0) prepByMask(mem, pfn, order, gfp)
+  if (order !== 0) prepListedBlock(mem, pfn, order, gfp)
+  else if ((gfp & mem.prepMask) !== 0) prepByMask(mem, pfn, order, gfp)
   if (mem.trace.mmPageAlloc !== null) mem.trace.mmPageAlloc(cpu, pfn, order, gfp as Gfp, cls >> 2, site)
   if (mem.tracker !== null) mem.tracker.pageAlloc(pfn, order, site)
   return pfn
@@ -108,8 +109,10 @@ export function freeFrozenPages(mem: Memory, cpu: Cpu, pfn: Pfn, order: number, 
   if (mem.trace.mmPageFree !== null) mem.trace.mmPageFree(cpu, pfn, order, site)
   if (mem.tracker !== null) mem.tracker.pageFree(pfn)
   if (__ASSERT__) checkFree(mem, pfn, order)
-  if (pages.flags[pfn] !== 0) clearFlags(mem, pfn, order)
-  if (__ASSERT__) pages.flags[pfn] = PG_PCP
+  const flags = pages.flags[pfn]!
+  // A compound page that goes to a list stays one (`prepListedBlock`).
+  if (flags !== 0 && (flags !== PG_HEAD || order > PAGE_ALLOC_COSTLY_ORDER)) clearFlags(mem, pfn, order)
+  if (__ASSERT__) pages.flags[pfn]! |= PG_PCP
   const list = mem.freeLists[pages.block[pfn >>> 9]! * mem.cpus + cpu.id]!
   const pcp = list.pcp
   // The usual case of `freeToLists`, in line: a single page, nothing to trim, counters at rest.
@@ -147,19 +150,13 @@ function freeToLists(mem: Memory, cpu: Cpu, pfn: Pfn, order: number): void {
 }
 
 function clearFlags(mem: Memory, pfn: Pfn, order: number): void {
-  if ((mem.pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompound(mem, pfn, order)
+  if ((mem.pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompoundPage(mem, pfn, order)
   mem.pages.flags[pfn] = 0
 }
 
 function freeToBuddy(mem: Memory, zone: Zone, pfn: Pfn, order: number): void {
-  mem.pages.flags[pfn] = 0
+  clearFlags(mem, pfn, order)
   freeOnePage(mem.pages, zone, pfn, order, false)
-}
-
-function destroyCompound(mem: Memory, pfn: Pfn, order: number): void {
-  const head = mem.pages.head
-  const end = pfn + (1 << order)
-  for (let tail = pfn + 1; tail < end; tail++) head[tail] = tail
 }
 
 /** Models `free_page_is_bad`: what must hold for a page that nobody uses any more. */

@@ -80,7 +80,11 @@ function auditPcp({ pages }: Memory, zone: Zone, cpu: number, place: Uint8Array)
       const pfn = list.ring[(list.bottom + at) & list.mask]!
       if (pages.refcount[pfn] !== 0) fail(`page ${pfn} is on a list of CPU ${cpu} and has references`)
       if (pages.order[pfn] !== order) fail(`page ${pfn} is on a list of another order`)
-      if (pages.flags[pfn] !== (__ASSERT__ ? PG_PCP : 0)) fail(`page ${pfn} is on a list of CPU ${cpu} and has flags`)
+      const flags = pages.flags[pfn]!
+      if ((flags & ~PG_HEAD) !== (__ASSERT__ ? PG_PCP : 0)) fail(`page ${pfn} is on a list of CPU ${cpu} and has flags`)
+      for (let page = pfn; page < pfn + (1 << order); page++)
+        if (pages.head[page] !== ((flags & PG_HEAD) !== 0 ? pfn : page))
+          fail(`page ${page} has head ${pages.head[page]}`)
       if (pages.blockZone[pfn >>> 9] !== zone.index) fail(`page ${pfn} is on a list of another zone`)
       mark(place, pfn, 1 << order, PCP)
       count += 1 << order

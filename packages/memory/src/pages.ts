@@ -19,7 +19,7 @@ export const PG_BUDDY = 4
 export const PG_SLAB = 8
 /** Models `page_is_pfmemalloc`: taken from the reserves. */
 export const PG_PFMEMALLOC = 16
-/** Ours, kept while assertions are on: the block rests on a per-CPU list. Otherwise such pages have no flag. */
+/** Ours, kept while assertions are on: the block rests on a per-CPU list. Otherwise such pages have no flag but `PG_HEAD`. */
 export const PG_PCP = 32
 /** Models `PGTY_large_kmalloc`. */
 export const PG_LARGE_KMALLOC = 64

@@ -7,8 +7,9 @@ import type { Cpu, Pfn } from '@netmem/base'
 import { freeOnePage, pfnMigrateType } from './buddy.js'
 import { rmqueueBuddy } from './fallback.js'
 import type { Memory } from './memory.js'
-import { PG_PCP } from './pages.js'
+import { PG_HEAD, PG_PCP } from './pages.js'
 import { NR_PCP_LISTS, type PerCpuPages, pcpListLength, pcpListPopCold, pcpListPushCold } from './per-cpu-pages.js'
+import { destroyCompoundPage } from './prep-page.js'
 import { PCP_BATCH_SCALE_MAX, zoneWatermarkOk } from './watermarks.js'
 import { setZoneFlags, ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, type Zone } from './zone.js'
 import {
@@ -165,6 +166,7 @@ export function freePcppagesBulk(
       const pfn = pcpListPopCold(list)
       pcp.count -= 1 << order
       left -= 1 << order
+      if ((pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompoundPage(mem, pfn, order)
       pages.flags[pfn] = 0
       const type = pfnMigrateType(pages, pfn)
       freeOnePage(pages, zone, pfn, order, false)

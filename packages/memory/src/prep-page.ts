@@ -7,10 +7,26 @@ import { PG_HEAD } from './pages.js'
 export function prepNewPage(mem: Memory, pfn: Pfn, order: number, gfp: number): void {
   const pages = mem.pages
   if (__ASSERT__) assert(pages.refcount[pfn] === 0, 'bad page state: a page from the lists has references')
+  if ((pages.flags[pfn]! & PG_HEAD) !== 0) destroyCompoundPage(mem, pfn, order)
   pages.refcount[pfn] = 1
   pages.flags[pfn] = 0
   pages.order[pfn] = order
   prepByMask(mem, pfn, order, gfp)
+}
+
+/**
+ * The same for a block of several pages straight from a CPU's list, which may still be the compound page that it was:
+ * most such blocks are compound pages again, and linking seven pages to the first costs more than all the rest.
+ */
+export function prepListedBlock(mem: Memory, pfn: Pfn, order: number, gfp: number): void {
+  const linked = mem.pages.flags[pfn] !== 0
+  if ((gfp & mem.gfp.ZERO) !== 0) clearPages(mem, pfn, order)
+  if ((gfp & mem.gfp.COMP) !== 0) {
+    if (!linked) prepCompoundPage(mem, pfn, order)
+  } else if (linked) {
+    destroyCompoundPage(mem, pfn, order)
+    mem.pages.flags[pfn] = 0
+  }
 }
 
 /** The part of `prep_new_page` that the mask decides: zeroes, and a compound page. */
@@ -30,4 +46,11 @@ export function prepCompoundPage(mem: Memory, pfn: Pfn, order: number): void {
   flags[pfn]! |= PG_HEAD
   const end = pfn + (1 << order)
   for (let tail = pfn + 1; tail < end; tail++) head[tail] = pfn
+}
+
+/** What `free_tail_page_prepare` does for each page of the block: every page is its own head again. */
+export function destroyCompoundPage(mem: Memory, pfn: number, order: number): void {
+  const head = mem.pages.head
+  const end = pfn + (1 << order)
+  for (let tail = pfn + 1; tail < end; tail++) head[tail] = tail
 }

@@ -4,7 +4,7 @@
  */
 import { type Addr, type Cpu, type Gfp, inHardirq, irqsDisabled, NULL } from '@netmem/base'
 import { kmemCacheAllocObj } from '@netmem/memory'
-import { pageFragAllocAlign, pageFragFree } from '@netmem/page-frag'
+import { pageFragAllocAlign, pageFragAllocSlow, pageFragFree } from '@netmem/page-frag'
 import { allocSkb, NUMA_NO_NODE, SKB_ALLOC_NAPI, SKB_ALLOC_RX } from './alloc.js'
 import { buildSkbBlock, buildSkbBody } from './birth.js'
 import type { Skbuffs } from './env.js'
@@ -97,19 +97,28 @@ function napiAllocSkbSlow(env: Skbuffs, cpu: Cpu, nc: NapiAllocCache, dev: numbe
   const pad = env.napiPad
   const room = len + pad
   if (room <= env.rxSlabRoom || room > env.rxPageRoom) return napiAllocSkbSlab(env, cpu, dev, room, pad)
-  const bytes = skbHeadAlign(env.sizes, room)
   const frag = nc.page
   const mask = (env.memallocSocks ? env.gfpAtomic | env.mem.gfp.MEMALLOC : env.gfpAtomic) as Gfp
-  const head = pageFragAllocAlign(frag, cpu, bytes, mask, 1)
+  const same = len === nc.sameLen
+  const bytes = same ? nc.sameBytes : skbHeadAlign(env.sizes, room)
+  // The same length again, and no fit: the page is used up.
+  const head =
+    same && frag.fastSize !== 0
+      ? pageFragAllocSlow(frag, cpu, bytes, mask, 1)
+      : pageFragAllocAlign(frag, cpu, bytes, mask, 1)
   if (head === NULL) return null
   const skb = napiSkbCacheGet(env, cpu)
   if (skb === null) return napiAllocSkbUndo(env, cpu, head)
-  nc.sameLen = len
-  nc.sameBytes = bytes
-  nc.sameRoom = bytes - env.sharedInfoBytes
-  nc.sameTruesize = bytes + env.headBytes
+  if (!same) {
+    nc.sameLen = len
+    nc.sameBytes = bytes
+    nc.sameRoom = bytes - env.sharedInfoBytes
+    nc.sameTruesize = bytes + env.headBytes
+  }
   const born = frag.pfmemalloc ? SKB_HEAD_FRAG | SKB_PFMEMALLOC : SKB_HEAD_FRAG
-  return buildSkbBlock(env, skb, head, bytes, born, cpu, pad, dev)
+  // Whichever chunk the piece is from, it is the one that the cache has now.
+  buildSkbBody(env, skb, head, nc.sameRoom, nc.sameTruesize, born, frag.pfn, cpu.id, pad, dev)
+  return skb
 }
 
 function napiAllocSkbUndo(env: Skbuffs, cpu: Cpu, head: Addr): null {
