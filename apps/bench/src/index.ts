@@ -6,11 +6,13 @@ import { spawnSync } from 'node:child_process'
 import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError } from 'commander'
-import { loadCase } from './cases/index.js'
+import { isWholePath, loadCase, wholePathFlags } from './cases/index.js'
 import { type Goal, goals } from './goals.js'
 import { countAfterMark, runSteadily, type Timing, time } from './harness.js'
 import { openNativePeers } from './peers/native.js'
 import { asJson, asTable, type Result } from './report.js'
+import { UNTRACED, untracedBundle } from './untraced.js'
+import { wirePacketNs } from './wire.js'
 
 const self = fileURLToPath(new URL('../bin/bench.js', import.meta.url))
 const isNative = (name: string): boolean => /^(dpdk|libc|twin|kernel)\./.test(name)
@@ -29,8 +31,13 @@ interface Options {
   goal?: string[]
 }
 
-function measureCase(name: string, quick: boolean): Timing {
-  const argv = [...process.execArgv, self, 'case', name, ...(quick ? ['--quick'] : [])]
+const flagsOf = (name: string): string[] => (isWholePath(name) ? wholePathFlags : [])
+
+function measureCase(peer: string, quick: boolean): Timing {
+  const untraced = peer.startsWith(UNTRACED)
+  const name = untraced ? peer.slice(UNTRACED.length) : peer
+  const script = untraced ? untracedBundle(new URL('../dist/', import.meta.url)) : self
+  const argv = [...process.execArgv, ...flagsOf(name), script, 'case', name, ...(quick ? ['--quick'] : [])]
   const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', timeout: 120_000 })
   if (status !== 0) throw new Error(`case ${name} failed: ${stderr.trim() || `exit ${status}`}`)
   return JSON.parse(stdout) as Timing
@@ -39,7 +46,16 @@ function measureCase(name: string, quick: boolean): Timing {
 const STEADY_OPERATIONS = 5_000_000
 
 function countSteady(name: string, quick: boolean): number {
-  const argv = ['--trace-gc', '--trace-deopt', self, 'case', name, '--steady', ...(quick ? ['--quick'] : [])]
+  const argv = [
+    '--trace-gc',
+    '--trace-deopt',
+    ...flagsOf(name),
+    self,
+    'case',
+    name,
+    '--steady',
+    ...(quick ? ['--quick'] : []),
+  ]
   const { status, stdout, stderr } = spawnSync(process.execPath, argv, {
     encoding: 'utf8',
     timeout: 300_000,
@@ -69,7 +85,8 @@ function runGoals(chosen: Goal[], options: Options): Result[] {
         result.ours.push(ours.median)
         result.oursMin = Math.min(result.oursMin, ours.min)
         if (goal.peer === undefined) continue
-        if (!isNative(goal.peer)) result.peer.push(measureCase(goal.peer, options.quick === true).median)
+        if (goal.peer.startsWith('wire.')) result.peer.push(wirePacketNs(Number(goal.peer.slice(5))))
+        else if (!isNative(goal.peer)) result.peer.push(measureCase(goal.peer, options.quick === true).median)
         else if (options.peers !== true) result.missing = 'native peers run with --peers'
         else {
           const figure = native.measure(goal.peer)

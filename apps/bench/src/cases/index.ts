@@ -21,6 +21,9 @@ const memory = () => import('../../../../packages/memory/bench/memory.bench.js')
 const skbuff = () => import('../../../../packages/skbuff/bench/skb.bench.js')
 const recycle = () => import('../../../../packages/page-pool/bench/recycle.bench.js')
 const rings = () => import('../../../../packages/page-pool/bench/desc-ring.bench.js')
+const nic = () => import('../../../../packages/virtual-nic/bench/rx.bench.js')
+const receive = () => import('../../../../packages/inet/bench/receive.bench.js')
+const send = () => import('../../../../packages/kernel-model/bench/send.bench.js')
 
 const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'buffer.allocUnsafe.64': () => allocUnsafe(64),
@@ -38,7 +41,23 @@ const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'pool.window1024': async () => made((await recycle()).cases, 'page_pool, 1024 live'),
   'ring.single': async () => made((await rings()).cases, 'descriptor ring, single'),
   'ring.bulk32': async () => made((await rings()).cases, 'descriptor ring, bulk 32'),
+  'nic.rx.64': async () => made((await nic()).cases, 'vnic.rx.64B'),
+  'nic.gro.tcp': async () => made((await nic()).cases, 'vnic.gro.tcp'),
+  'rx.64': async () => made((await receive()).cases, 'rx.64B'),
+  'rx.1400': async () => made((await receive()).cases, 'rx.1400B'),
+  'rx.device.64': async () => made((await receive()).cases, 'rx.device.64B'),
+  'rx.device.1400': async () => made((await receive()).cases, 'rx.device.1400B'),
+  'rx.inPlace.64': async () => made((await receive()).cases, 'rx.inPlace.64B'),
+  'rx.traced.64': async () => made((await receive()).cases, 'rx.traced.64B'),
+  'tx.64': async () => made((await send()).cases, 'tx.64B'),
+  'veth.64': async () => made((await send()).cases, 'veth.64B'),
 }
+
+/** Cases of a whole path run as `netmem replay` does: the compiler may inline more of one function than it would. */
+const WHOLE_PATH = /^(nic|rx|tx|veth)\./
+/** What `netmem replay` sets too. */
+export const wholePathFlags = ['--max-inlined-bytecode-size-cumulative=6000', '--max-inlined-bytecode-size=3000']
+export const isWholePath = (name: string): boolean => WHOLE_PATH.test(name)
 
 export const caseNames = Object.keys(table)
 
