@@ -5,6 +5,7 @@
 import { type Addr, type Cpu, ERRNO } from '@netmem/base'
 import { PageFrag, pageFragRelease } from '@netmem/page-frag'
 import {
+  CHECKSUM_NONE,
   consumeSkb,
   csumAdd,
   csumFold,
@@ -284,6 +285,7 @@ function writeHeader(icmp: Icmp, skb: SkBuff, type: number, code: number, info: 
   mem.dv.setInt32(at + 4, info)
   const offset = (at - (skb.data >>> 0)) | 0
   mem.u16[(at + 2) >>> 1] = csumFold(skbChecksum(skb, offset, skb.len - offset, 0))
+  skb.ipSummed = CHECKSUM_NONE
 }
 
 /** Models `icmp_global_allow`: at most so many errors a second from this namespace, in bursts of 50. */

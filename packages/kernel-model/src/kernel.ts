@@ -18,6 +18,7 @@ import type { Net } from './net.js'
 import { Process } from './process.js'
 import { ProcFs } from './procfs/procfs.js'
 import { socketFile } from './socket-file.js'
+import { sysClose } from './syscalls.js'
 import type { SysctlFiles } from './sysctl/files.js'
 import { vmSysctlApply } from './sysctl/vm.js'
 
@@ -112,6 +113,8 @@ export class Kernel {
     pageFragRelease(this.mem, process.cpu, process.task.taskFrag, 'do_exit')
     exitSplicePipe(process.cpu, process.task)
     for (const mapping of process.mappings) sysMunmap(process, mapping)
+    for (const fd of process.injectors.values()) sysClose(process, fd)
+    process.injectors.clear()
     process.freeMemory()
     const at = this.processes.indexOf(process)
     if (at >= 0) this.processes.splice(at, 1)

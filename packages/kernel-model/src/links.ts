@@ -206,9 +206,7 @@ export class Links {
 
   /** Sends a frame out of a device as a raw packet socket would. @returns its length or a negative errno. */
   inject(process: Process, dev: NetDevice, frame: Uint8Array): number {
-    const ret = packetInject(process, dev, frame)
-    this.kernel.syscallExit(process.cpu)
-    return ret
+    return packetInject(process, dev, frame)
   }
 
   /** Models BPF_LINK_CREATE of an XDP program. @returns 0 or a negative errno. */

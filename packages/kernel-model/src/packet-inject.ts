@@ -1,90 +1,36 @@
-/**
- * Frames sent out of a device as a raw packet socket sends them, without a socket: nobody is charged and nobody
- * receives. What tests and traces use to put bytes on a wire.
- */
-import { ERRNO } from '@netmem/base'
-import { userAddr, userWrite } from '@netmem/memory'
-import {
-  AllocSkbError,
-  allocSkbWithFrags,
-  kfreeSkb,
-  type SkBuff,
-  skbPut,
-  skbReserve,
-  skbResetMacHeader,
-  skbResetNetworkHeader,
-  skbStoreBits,
-} from '@netmem/skbuff'
-import { devQueueXmit, ETH_P_8021Q, IFF_UP, type NetDevice } from '@netmem/virtual-nic'
+/** Frames sent out of a device through a packet socket that receives nothing: what tests and traces put on a wire. */
+import { userWrite } from '@netmem/memory'
+import { AF_PACKET, SOCK_RAW, SockAddr } from '@netmem/sockmem'
+import type { NetDevice } from '@netmem/virtual-nic'
 import type { Process } from './process.js'
+import { SOCK_NONBLOCK, sysBind, sysSendmsg, sysSocket } from './syscalls.js'
 
-const VLAN_HLEN = 4
-const IPV6_HEADER_BYTES = 40
-const PAGE_SIZE = 4096
-/** Models `PAGE_ALLOC_COSTLY_ORDER`. */
-const MAX_ORDER = 3
-const HH_ALIGN = 16
-
-/** Models `LL_RESERVED_SPACE`. */
-const reservedSpace = (dev: NetDevice): number => ((dev.hardHeaderLen + dev.neededHeadroom) & -HH_ALIGN) + HH_ALIGN
+const BUFFER = 'inject'
 
 /**
- * Models `packet_snd` (net/packet/af_packet.c) for SOCK_RAW with protocol 0.
+ * Sends one frame through a socket of the process's own for that device: SOCK_RAW, protocol 0, bound to it.
  *
- * @returns the frame's length, or -EMSGSIZE, -ENETDOWN, -EINVAL, -ENOBUFS.
+ * @returns the frame's length, or a negative errno of `socket`, `bind` or `send`.
  */
 export function packetInject(process: Process, dev: NetDevice, frame: Uint8Array): number {
-  const { kernel, cpu } = process
-  const len = frame.length
-  if ((dev.flags & IFF_UP) === 0) return -ERRNO.ENETDOWN
-  if (len > dev.mtu + dev.hardHeaderLen + VLAN_HLEN) return -ERRNO.EMSGSIZE
-  if (len < dev.hardHeaderLen) return -ERRNO.EINVAL
-  const hlen = reservedSpace(dev)
-  const prepad = hlen + dev.neededTailroom
-  const linear = prepad + len < PAGE_SIZE ? len : Math.min(len, dev.hardHeaderLen)
-  const error = new AllocSkbError()
-  const skb = allocSkbWithFrags(
-    kernel.skbs,
-    cpu,
-    prepad + linear,
-    len - linear,
-    MAX_ORDER,
-    kernel.mem.gfp.GFP_KERNEL,
-    error,
-  )
-  if (skb === null) return error.errno
-  skbReserve(skb, hlen)
-  skbPut(skb, linear)
-  skb.dataLen = len - linear
-  skb.len += skb.dataLen
-  headers(skb, dev, frame)
-  fill(process, skb, frame)
-  // The four bytes above the MTU were for a VLAN tag; only now is the frame there to be looked at.
-  if (len > dev.mtu + dev.hardHeaderLen && skb.protocol !== ETH_P_8021Q) {
-    kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'packet_sendmsg')
-    return -ERRNO.EMSGSIZE
-  }
-  const rc = devQueueXmit(kernel.devs, cpu, skb)
-  if (rc > 0) return -ERRNO.ENOBUFS
-  return rc < 0 ? rc : len
-}
-
-/** Models `packet_parse_headers`: the link header's type is the packet's protocol. */
-function headers(skb: SkBuff, dev: NetDevice, frame: Uint8Array): void {
-  skbResetNetworkHeader(skb)
-  const back = dev.hardHeaderLen
-  skb.data = ((skb.data - back) | 0) as typeof skb.data
-  skb.tail = ((skb.tail - back) | 0) as typeof skb.tail
-  if (frame.length < back + IPV6_HEADER_BYTES && back !== 14) skbResetNetworkHeader(skb)
-  skbResetMacHeader(skb)
-  skb.dev = dev.id
-  if (back === 14) skb.protocol = (frame[12]! << 8) | frame[13]!
-}
-
-/** The user's bytes, page by page of the process's own memory. */
-function fill(process: Process, skb: SkBuff, frame: Uint8Array): void {
-  const buffer = process.buffer('inject', frame.length)
+  const known = process.injectors.get(dev.id) ?? openInjector(process, dev)
+  if (known < 0) return known
+  const buffer = process.buffer(BUFFER, frame.length)
   userWrite(process.kernel.mem, buffer, 0, frame)
-  for (let at = 0; at < frame.length; at += PAGE_SIZE)
-    skbStoreBits(skb, at, userAddr(buffer, at), Math.min(PAGE_SIZE, frame.length - at))
+  return sysSendmsg(process, known, frame.length, { buffer })
+}
+
+function openInjector(process: Process, dev: NetDevice): number {
+  const home = process.net
+  process.setns(process.kernel.links.netOf(dev))
+  const fd = sysSocket(process, AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0)
+  process.setns(home)
+  if (fd < 0) return fd
+  const address = new SockAddr()
+  address.family = AF_PACKET
+  address.ifindex = dev.id
+  const err = sysBind(process, fd, address)
+  if (err < 0) return err
+  process.injectors.set(dev.id, fd)
+  return fd
 }

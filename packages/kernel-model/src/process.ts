@@ -15,6 +15,8 @@ const LEAST_BUFFER_BYTES = 256 << 10
 
 export class Process {
   readonly files = new FdTable()
+  /** Packet sockets that `Links.inject` sends frames through, by device. */
+  readonly injectors = new Map<number, number>()
   /** Files that are user memory too; they go with the process. */
   readonly mappings = new Set<Mapping>()
   readonly task: Task

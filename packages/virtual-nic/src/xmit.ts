@@ -6,7 +6,7 @@ import { type Cpu, ERRNO } from '@netmem/base'
 import { kfreeSkb, type SkBuff } from '@netmem/skbuff'
 import { reciprocalScale, skbGetHash } from './flow-hash.js'
 import { devHardStartXmit, devXmitComplete } from './hard-start-xmit.js'
-import { NETDEV_TX_BUSY, type NetDevice, TX_DROPPED } from './net-device.js'
+import { NET_XMIT_CN, NETDEV_TX_BUSY, type NetDevice, TX_DROPPED } from './net-device.js'
 import type { NetDevs } from './net-devs.js'
 import { type NetdevQueue, netifXmitStopped } from './netdev-queue.js'
 import { devXmitSkb } from './pfifo-fast.js'
@@ -35,9 +35,18 @@ export function devQueueXmit(env: NetDevs, cpu: Cpu, skb: SkBuff): number {
   localBhDisable(cpu)
   if (env.trace.netDevQueue !== null) env.trace.netDevQueue(cpu, skb.addr, skb.len, dev.name)
   const txq = netdevCorePickTx(env, dev, skb)
-  const rc = txq.qdisc !== null ? devXmitSkb(cpu, txq.qdisc, skb) : xmitNoQueue(env, cpu, skb, dev, txq)
+  let rc: number
+  if (dev.running && !dev.carrier) rc = noopEnqueue(cpu, skb, dev)
+  else rc = txq.qdisc !== null ? devXmitSkb(cpu, txq.qdisc, skb) : xmitNoQueue(env, cpu, skb, dev, txq)
   localBhEnable(env, cpu)
   return rc
+}
+
+/** Models `noop_enqueue` (net/sched/sch_generic.c): what the link watch puts above a device that lost its carrier. */
+function noopEnqueue(cpu: Cpu, skb: SkBuff, dev: NetDevice): number {
+  dev.stats[TX_DROPPED]!++
+  kfreeSkb(cpu, skb, 'QDISC_DROP', '__dev_queue_xmit')
+  return NET_XMIT_CN
 }
 
 /** The part of `__dev_queue_xmit` for devices without a queue: loopback, veth, tunnels. */

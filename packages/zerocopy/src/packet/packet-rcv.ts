@@ -150,12 +150,12 @@ export function packetRecvmsg(cpu: Cpu, sk: Sock, msg: Msg, len: number, flags: 
   const skb = skbRecvDatagram(sk, flags, peek)
   if (skb === null) return sk.env.lastError
   packetRcvTryClearPressure(po)
-  const ret = deliver(cpu, po, sk, msg, len, flags, skb)
+  const ret = deliver(cpu, po, msg, len, flags, skb)
   consumeSkb(cpu, skb, 'packet_recvmsg')
   return ret
 }
 
-function deliver(cpu: Cpu, po: PacketSock, sk: Sock, msg: Msg, len: number, flags: number, skb: SkBuff): number {
+function deliver(cpu: Cpu, po: PacketSock, msg: Msg, len: number, flags: number, skb: SkBuff): number {
   let room = len
   if (po.vnetHdrSz !== 0) {
     const err = packetRcvVnet(cpu, po, msg, skb, room)

@@ -86,7 +86,7 @@ export function tpacketRcv(cpu: Cpu, skb: SkBuff, dev: NetDevice, pt: PacketType
   let vnet = 0
   if (!po.cooked) {
     const maclen = (skb.head + skb.networkHeader - skb.data) | 0
-    netoff = ((po.tpHdrlen + (maclen < LEAST_MACLEN ? LEAST_MACLEN : maclen) + 15) & ~15) + po.tpReserve + po.vnetHdrSz
+    netoff = ((po.tpHdrlen + Math.max(maclen, LEAST_MACLEN) + 15) & ~15) + po.tpReserve + po.vnetHdrSz
     vnet = po.vnetHdrSz
     macoff = netoff - maclen
   }
