@@ -38,12 +38,16 @@ export function skbPpCowData(env: NetDevs, cpu: Cpu, pool: PagePool, skb: SkBuff
   const gfp = env.skbs.gfpAtomic
   const data: Addr = pagePoolAllocVa(cpu, pool, want, gfp)
   if (data === NULL) return null
-  const copy = napiBuildSkb(env.skbs, cpu, data, pool.outBytes)
+  // Differs: a fragment of odd length before this one puts the kernel's shared info at an odd address. Ours begins up
+  // to seven bytes earlier then, which only a packet that fills its block to the last byte notices: in its headroom.
+  const odd = (data + pool.outBytes) & 7
+  const copy = napiBuildSkb(env.skbs, cpu, data, pool.outBytes - odd)
   if (copy === null) {
     pagePoolPutFullPage(cpu, pool, (data >>> 12) as Pfn, true)
     return null
   }
-  skbReserve(copy, headroom)
+  copy.truesize += odd
+  skbReserve(copy, headroom + size > copy.end - copy.head ? headroom - 8 : headroom)
   skbCopyHeader(copy, skb)
   copy.flags |= SKB_PP_RECYCLE
   skbCopyBits(skb, 0, copy.data, size)
