@@ -46,8 +46,9 @@ function spliceToSocket(cpu: Cpu, task: Task, pipe: Pipe, out: File, _at: Loff, 
     const bytes = pipePieces(pipe, pieces, left, SOCKET_PIECES)
     if (pieces.count === 0) break
     msg.reset(MSG_SPLICE_PAGES)
-    // More is coming when the caller says so, or when the pipe holds what did not fit.
-    const moreInPipe = bytes < left && pipeOccupancy(pipe) > pieces.count
+    // More is coming when the caller says so, or when the vector is full: whether the last piece in it was the last in
+    // the pipe the kernel does not look, so what a full pipe of sixteen holds is announced as not all.
+    const moreInPipe = bytes < left && pieces.count === SOCKET_PIECES
     if ((flags & SPLICE_F_MORE) !== 0 || moreInPipe) msg.flags |= MSG_MORE
     if ((out.flags & O_NONBLOCK) !== 0) msg.flags |= MSG_DONTWAIT
     iovIterBvec(msg.iter, pieces.pfns, pieces.offsets, pieces.lens, pieces.count, bytes)
