@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { EXIT_BAD_INPUT, EXIT_DONE, InputError, oneLine } from './errors.js'
 import { addAnswerCommands } from './program/answers.js'
 import { examples } from './program/examples.js'
+import { addSizeCommands } from './program/size.js'
 import { version } from './version.js'
 
 /** Collects a repeatable option. */
@@ -89,6 +90,7 @@ function program(): Command {
       await runCommand(path, options)
     })
   addAnswerCommands(netmem)
+  addSizeCommands(netmem)
   netmem
     .command('proc')
     .summary("write the modelled machine's /proc as files")
@@ -120,7 +122,7 @@ function program(): Command {
       const { procCommand } = await import('./commands/proc.js')
       await procCommand(path, options)
     })
-  const commands = [netmem, ...netmem.commands]
+  const commands = [netmem, ...netmem.commands, ...netmem.commands.flatMap((command) => command.commands)]
   for (const command of commands) {
     command.exitOverride()
     command.configureOutput({ outputError: () => {} })

@@ -34,7 +34,8 @@ function refused(run: Run, line: RegExp): void {
 
 describe.skipIf(!existsSync(dist))('the built netmem', () => {
   it('prints help with examples for every command, and its version', () => {
-    for (const args of [['--help'], ['replay', '--help'], ['verify', '--help'], ['run', '--help']]) {
+    const commands = ['replay', 'verify', 'run', 'proc', 'truesize', 'fit', 'explain', 'diff', 'size', 'size tcp_mem']
+    for (const args of [['--help'], ...commands.map((command) => [...command.split(' '), '--help'])]) {
       const run = netmem(...args)
       expect(run.status).toBe(0)
       expect(run.out).toMatch(/Usage: netmem/)
@@ -122,5 +123,28 @@ describe.skipIf(!existsSync(dist))('the built netmem', () => {
       netmem('run', file('bad-step.yaml', 'steps:\n  - do: udp_socket\n    id: a\n  - id: 1\n')),
       /bad-step\.yaml:4:\d+/,
     )
+  })
+
+  it('answers without a capture, quickly enough to be asked often', () => {
+    expect(netmem('truesize', '1400').out).toMatch(/^1 400 B of payload cost the receiver 2 304 B/)
+    expect(JSON.parse(netmem('fit', '--rcvbuf', '212992', '--len', '200', '--json').out).fits).toBe(166)
+    expect(netmem('fit', '--rcvbuf', '4096', '--len', '200', '--count', '9').status).toBe(1)
+    expect(netmem('size', 'nic-ring', '--rate', '10Gbit').out).toMatch(/ethtool -G eth0 rx 512/)
+    expect(netmem('explain', 'TCP: out of memory -- consider tuning tcp_mem').status).toBe(1)
+    expect(netmem('explain', 'UdpNoPorts').status).toBe(0)
+  })
+
+  it('refuses what makes no sense of those in one line', () => {
+    refused(netmem('truesize', 'many'), /the payload many: expected a whole number/)
+    refused(netmem('truesize', '70000'), /at most 65507 bytes/)
+    refused(netmem('truesize', '1', '--path', 'carrier-pigeon'), /expected one of udp-loopback, tap/)
+    refused(netmem('fit', '--len', '1', '--path', 'unix', '--rcvbuf', '1'), /expected --sndbuf/)
+    refused(netmem('fit'), /--len/)
+    refused(netmem('explain', 'nothing of the kind'), /nothing recognised; expected ss -m/)
+    refused(netmem('diff', capture('dns-burst.pcap'), 'x'), /dns-burst\.pcap: not JSON/)
+    refused(netmem('size', 'nic-ring', '--rate', 'fast'), /expected a rate, such as 1Gbit/)
+    refused(netmem('size', 'tcp_mem', '--connections', '5'), /--rtt|--rate/)
+    refused(netmem('size', 'shoes'), /./)
+    refused(netmem('replay', capture('dns-burst.pcap'), '--html', '/nowhere/x.html'), /cannot be written/)
   })
 })

@@ -77,4 +77,23 @@ export function addAnswerCommands(netmem: Command): void {
       const { explainCommand } = await import('../commands/explain.js')
       explainCommand(words, options)
     })
+  netmem
+    .command('diff')
+    .summary('two replays side by side: settings, kernels, captures')
+    .description('Compares two documents that "netmem replay --json" printed, and shows what differs.')
+    .argument('<a.json>', 'the one replay')
+    .argument('<b.json>', 'the other')
+    .option('--json', 'print one JSON document (schema netmem-diff/1)')
+    .addHelpText(
+      'after',
+      examples([
+        'netmem replay web.pcap --json > new.json',
+        'netmem replay web.pcap --kernel linux-6.1-x86_64 --json > old.json',
+        'netmem diff old.json new.json',
+      ]),
+    )
+    .action(async (a: string, b: string, options: Record<string, unknown>) => {
+      const { diffCommand } = await import('../commands/diff.js')
+      diffCommand(a, b, options)
+    })
 }
