@@ -32,7 +32,7 @@ export interface TcpMemQuestion {
 }
 
 /** Connections that are really made; more would show the same. */
-const SAMPLE = 500
+const SAMPLE = 200
 const PAGE_BYTES = 4096
 const ETHERNET_MTU = 1500
 const LOOPBACK = 0x7f000001
