@@ -23,11 +23,14 @@ import {
   XDP_DROP,
   XDP_PACKET_HEADROOM,
   XDP_PASS,
+  XDP_REDIRECT,
+  XDP_TX,
   XdpBuff,
   type XdpProgram,
   xdpPrepareBuff,
 } from './xdp.js'
 import { xdpReturnBuff } from './xdp-frame.js'
+import { xdpDoFlush, xdpDoRedirect } from './xdp-redirect.js'
 
 /** Models `TEST_XDP_MAX_BATCH`. */
 const TEST_XDP_MAX_BATCH = 256
@@ -41,6 +44,7 @@ export interface XdpTestRunParams {
   readonly dev: NetDevice
   /** Length of each frame, in bytes; its content is zeros. */
   readonly len: number
+  /** How often the program runs; 0 is once. */
   readonly repeat: number
   /** Frames in flight together; 0 for the default. */
   readonly batch?: number
@@ -65,15 +69,23 @@ export function bpfProgTestRunXdp(env: NetDevs, cpu: Cpu, params: XdpTestRunPara
   if (typeof pool === 'number') return pool
   const run = new LiveRun(env, params, pool, headroom)
   let err = 0
-  for (let done = 0; done < params.repeat && err === 0; done += batch)
-    err = run.batch(cpu, Math.min(batch, params.repeat - done))
+  const repeat = params.repeat || 1
+  for (let done = 0; done < repeat && err === 0; done += batch) err = run.batch(cpu, Math.min(batch, repeat - done))
   pagePoolDestroy(cpu, pool)
   return err
 }
 
+/** A frame that the program passed, with what it left of it. */
+interface Passed {
+  readonly page: Addr
+  /** Bytes from the start of the buffer, behind its head, to the frame. */
+  readonly headroom: number
+  readonly len: number
+}
+
 class LiveRun {
   private readonly xdp: XdpBuff
-  private readonly passed: Addr[] = []
+  private readonly passed: Passed[] = []
   private readonly objs = new Int32Array(TEST_XDP_MAX_BATCH)
 
   constructor(
@@ -90,44 +102,56 @@ class LiveRun {
 
   /**
    * Models `xdp_test_run_batch`. Frames are returned without going straight to the pool's cache, as this is not
-   * the pool's own poll. @returns 0 or a negative errno.
+   * the pool's own poll. @returns 0 or a negative errno: of memory only, whatever the program's verdicts are.
    */
   batch(cpu: Cpu, count: number): number {
-    const { env, params, xdp, pool } = this
+    const { env, params, xdp, pool, passed } = this
     const start = pageHeadBytes(env)
     let err = 0
+    let redirected = false
     localBhDisable(cpu)
-    for (let i = 0; i < count && err === 0; i++) {
+    for (let i = 0; i < count; i++) {
       const pfn = pagePoolDevAllocPages(cpu, pool)
       if (pfn === NO_PFN) {
         err = -ERRNO.ENOMEM
         break
       }
-      const page = pfn << 12
-      xdpPrepareBuff(
-        xdp,
-        ((page + start) | 0) as Addr,
-        env.skbs.sizes.pageBytes - start,
-        this.headroom - start,
-        params.len,
-      )
+      const page = (pfn << 12) as Addr
+      this.prepare(page)
       env.mem.u8.fill(0, xdp.data >>> 0, (xdp.data >>> 0) + params.len)
       const act = params.prog.run(xdp)
-      if (act === XDP_PASS) this.passed.push(page as Addr)
-      else {
+      if (act === XDP_PASS) {
+        const headroom = (xdp.data - page - start) | 0
+        passed.push({ page, headroom, len: (xdp.dataEnd - xdp.data) | 0 })
+      } else if (act === XDP_TX || act === XDP_REDIRECT) {
+        // Nobody's driver runs here, so "back out of where it came from" is a redirect to that device.
+        if (act === XDP_TX) xdp.target = { dev: params.dev, xsk: null }
+        redirected = true
+        if (xdpDoRedirect(env, cpu, xdp) !== 0) xdpReturnBuff(cpu, xdp, false)
+      } else {
+        // Dropped, aborted, or a verdict that does not exist.
+        if (act !== XDP_DROP && act !== XDP_ABORTED)
+          env.trace.printk?.(`Illegal XDP return value ${act} on prog ${params.prog.name}, expect packet loss!`)
         xdpReturnBuff(cpu, xdp, false)
-        if (act !== XDP_DROP && act !== XDP_ABORTED) err = -ERRNO.EINVAL
       }
     }
+    if (redirected) xdpDoFlush(env, cpu)
     // What was passed before an error is received all the same.
-    if (this.passed.length > 0) err = this.receive(cpu) || err
+    if (passed.length > 0) err = this.receive(cpu) || err
     localBhEnable(env, cpu)
     return err
   }
 
+  private prepare(page: Addr): void {
+    const { env, xdp, params } = this
+    const start = pageHeadBytes(env)
+    const bytes = env.skbs.sizes.pageBytes - start
+    xdpPrepareBuff(xdp, ((page + start) | 0) as Addr, bytes, this.headroom - start, params.len)
+  }
+
   /** Models `xdp_recv_frames`: heads for all frames at once, then the stack. @returns 0 or -ENOMEM, with the frames returned. */
   private receive(cpu: Cpu): number {
-    const { env, params, pool, passed } = this
+    const { env, params, pool, passed, xdp } = this
     const { skbs } = env
     const got = kmemCacheAllocObjBulk(
       skbs.skbuffCache,
@@ -140,19 +164,22 @@ class LiveRun {
     )
     const frames = passed.splice(0)
     if (got === 0) {
-      for (const page of frames) this.giveBack(cpu, page)
+      for (const { page } of frames) {
+        this.prepare(page)
+        xdpReturnBuff(cpu, xdp, false)
+      }
       return -ERRNO.ENOMEM
     }
     const start = pageHeadBytes(env)
-    const packets = frames.map((page, i): SkBuff => {
+    const packets = frames.map(({ page, headroom, len }, i): SkBuff => {
       const skb = buildSkbAround(
         cpu,
         skbs.headBodies[this.objs[i]!]!,
         ((page + start) | 0) as Addr,
         skbs.sizes.pageBytes - start,
       )
-      skbReserve(skb, this.headroom - start)
-      skbPut(skb, params.len)
+      skbReserve(skb, headroom)
+      skbPut(skb, len)
       // Where an skb knows the way back to a pool the page may go it; before that the page left the pool here.
       if (env.profile.features.skbFromFrameRecycles) skb.ppRecycle = true
       else pagePoolReleasePage(cpu, pool, (page >>> 12) as Parameters<typeof pagePoolReleasePage>[2])
@@ -161,18 +188,5 @@ class LiveRun {
     })
     for (const skb of packets) netifReceiveSkb(env, cpu, skb)
     return 0
-  }
-
-  private giveBack(cpu: Cpu, page: Addr): void {
-    const { env, xdp, params } = this
-    const start = pageHeadBytes(env)
-    xdpPrepareBuff(
-      xdp,
-      ((page + start) | 0) as Addr,
-      env.skbs.sizes.pageBytes - start,
-      this.headroom - start,
-      params.len,
-    )
-    xdpReturnBuff(cpu, xdp, false)
   }
 }
