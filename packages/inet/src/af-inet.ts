@@ -48,6 +48,8 @@ export function inetCreate(
   sockInitData(sk)
   sk.type = type
   sk.protocol = protocol !== IPPROTO_IP ? protocol : sw.protocol
+  // Until this was TCP's alone each connect and listen took the namespace's default.
+  if (env.profile.features.soTxrehashTcpOnly) sk.txrehash = net.txrehash[0]
   const err = sw.init(cpu, sk)
   if (err !== 0) {
     sockPut(cpu, sk)

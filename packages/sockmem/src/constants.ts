@@ -97,6 +97,8 @@ export const SOCKF_PREFER_BUSY_POLL = 1 << 24
 export const SOCKF_ACCEPTCONN = 1 << 25
 /** A socket of the kernel itself (`sk_net_refcnt` is 0): nobody counts it. */
 export const SOCKF_KERN = 1 << 26
+export const SOCKF_RCVMARK = 1 << 27
+export const SOCKF_WIFI_STATUS = 1 << 28
 
 // send and recv flags (include/linux/socket.h).
 export const MSG_OOB = 0x1

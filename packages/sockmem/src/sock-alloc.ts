@@ -216,6 +216,7 @@ export function skCloneLock(cpu: Cpu, sk: Sock, gfp: Gfp): Sock | null {
   child.mark = sk.mark
   child.boundDevIf = sk.boundDevIf
   child.peekOff = sk.peekOff
+  child.incomingCpu = cpu.id
   child.llUsec = sk.llUsec
   child.busyPollBudget = sk.busyPollBudget
   child.txrehash = sk.txrehash

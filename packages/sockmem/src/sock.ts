@@ -95,6 +95,8 @@ export class Sock {
   useTaskFrag = 1
   zckey = 0
   tskey = 0
+  /** Bits of SO_TIMESTAMPING (`sk_tsflags`). */
+  tsflags = 0
   ackBacklog = 0
   maxAckBacklog = 0
 

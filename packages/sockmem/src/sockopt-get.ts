@@ -12,12 +12,14 @@ import {
   SOCKF_NOFCS,
   SOCKF_PASSCRED,
   SOCKF_PREFER_BUSY_POLL,
+  SOCKF_RCVMARK,
   SOCKF_REUSEADDR,
   SOCKF_REUSEPORT,
   SOCKF_RXQ_OVFL,
   SOCKF_SELECT_ERR_QUEUE,
   SOCKF_TIMESTAMP,
   SOCKF_URGINLINE,
+  SOCKF_WIFI_STATUS,
   SOCKF_ZEROCOPY,
   TCP_LISTEN,
 } from './constants.js'
@@ -42,6 +44,8 @@ const BOOLEAN_OPTIONS = new Map<number, number>([
   [SO.SO_SELECT_ERR_QUEUE, SOCKF_SELECT_ERR_QUEUE],
   [SO.SO_ZEROCOPY, SOCKF_ZEROCOPY],
   [SO.SO_PREFER_BUSY_POLL, SOCKF_PREFER_BUSY_POLL],
+  [SO.SO_RCVMARK, SOCKF_RCVMARK],
+  [SO.SO_WIFI_STATUS, SOCKF_WIFI_STATUS],
 ])
 
 /**
@@ -114,6 +118,8 @@ export function sockGetsockopt(_cpu: Cpu, sk: Sock, opt: number, val: OptVal): n
     case SO.SO_TXREHASH:
       if (sk.env.profile.features.soTxrehashTcpOnly && !sk.proto.isTcp) return -ERRNO.ENOTSUP
       return answer(val, sk.txrehash)
+    case SO.SO_TIMESTAMPING:
+      return answer(val, sk.tsflags)
     case SO.SO_BINDTOIFINDEX:
       return answer(val, sk.boundDevIf)
     case SO.SO_RCVTIMEO:

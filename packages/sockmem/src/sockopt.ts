@@ -24,6 +24,7 @@ import {
   SOCKF_NOFCS,
   SOCKF_PASSCRED,
   SOCKF_PREFER_BUSY_POLL,
+  SOCKF_RCVMARK,
   SOCKF_REUSEADDR,
   SOCKF_REUSEPORT,
   SOCKF_RXQ_OVFL,
@@ -31,7 +32,10 @@ import {
   SOCKF_TIMESTAMP,
   SOCKF_TXTIME,
   SOCKF_URGINLINE,
+  SOCKF_WIFI_STATUS,
   SOCKF_ZEROCOPY,
+  TCP_CLOSE,
+  TCP_LISTEN,
 } from './constants.js'
 import { sockReleaseReservedMemory, sockReserveMemory } from './reserve.js'
 import { skAttachFilter, skDetachFilter } from './sk-filter.js'
@@ -183,8 +187,13 @@ function sockSetsockoptRare(cpu: Cpu, task: Task, sk: Sock, opt: number, val: Op
       sk.boundDevIf = value
       return 0
     case SO.SO_TIMESTAMPING:
+      return setTimestamping(sk, value)
     case SO.SO_WIFI_STATUS:
+      sockValboolFlag(sk, SOCKF_WIFI_STATUS, bool)
+      return 0
     case SO.SO_RCVMARK:
+      if (!capable(task, CAP_NET_RAW) && !capable(task, CAP_NET_ADMIN)) return -ERRNO.EPERM
+      sockValboolFlag(sk, SOCKF_RCVMARK, bool)
       return 0
     case SO.SO_CNX_ADVICE:
       return 0
@@ -221,6 +230,27 @@ function setZerocopy(sk: Sock, value: number): number {
   if (!inet || !((sk.type === SOCK_STREAM && sk.proto.isTcp) || udp)) return -ERRNO.ENOTSUP
   if (value < 0 || value > 1) return -ERRNO.EINVAL
   sockValboolFlag(sk, SOCKF_ZEROCOPY, value === 1)
+  return 0
+}
+
+// Bits of SO_TIMESTAMPING that other bits hang on.
+const SOF_TIMESTAMPING_OPT_ID = 1 << 7
+const SOF_TIMESTAMPING_OPT_TSONLY = 1 << 11
+const SOF_TIMESTAMPING_OPT_STATS = 1 << 12
+const SOF_TIMESTAMPING_BIND_PHC = 1 << 15
+const SOF_TIMESTAMPING_OPT_ID_TCP = 1 << 16
+
+/** Models `sock_set_timestamping` (net/core/sock.c). Differs: the flags are kept and no stamps are made. */
+function setTimestamping(sk: Sock, value: number): number {
+  if ((value & ~sk.env.profile.features.timestampingMask) !== 0) return -ERRNO.EINVAL
+  if ((value & SOF_TIMESTAMPING_OPT_ID_TCP) !== 0 && (value & SOF_TIMESTAMPING_OPT_ID) === 0) return -ERRNO.EINVAL
+  if ((value & SOF_TIMESTAMPING_OPT_ID) !== 0 && (sk.tsflags & SOF_TIMESTAMPING_OPT_ID) === 0) {
+    if (sk.proto.isTcp && (sk.state === TCP_CLOSE || sk.state === TCP_LISTEN)) return -ERRNO.EINVAL
+  }
+  if ((value & SOF_TIMESTAMPING_OPT_STATS) !== 0 && (value & SOF_TIMESTAMPING_OPT_TSONLY) === 0) return -ERRNO.EINVAL
+  // There is no clock of a network card to be bound to.
+  if ((value & SOF_TIMESTAMPING_BIND_PHC) !== 0) return -ERRNO.ENOTSUP
+  sk.tsflags = value
   return 0
 }
 

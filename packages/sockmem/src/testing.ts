@@ -27,7 +27,9 @@ export function chargedBytes(sk: Sock): number {
   if (sk.proto.memory === null) return 0
   let errors = 0
   const { skbs } = sk.env.skbs
-  for (let id = sk.errorQueue.first; id !== 0; id = skbs[id]!.next) errors += skbs[id]!.truesize
+  // Notifications of zero-copy sends wait there too, charged to option memory.
+  for (let id = sk.errorQueue.first; id !== 0; id = skbs[id]!.next)
+    if (skbs[id]!.destructor === sk.env.sockRmemFree) errors += skbs[id]!.truesize
   return sk.rmemAlloc + sk.wmemQueued - errors - (sk.proto.uncharged?.(sk) ?? 0)
 }
 

@@ -123,6 +123,9 @@ export function ipSetsockopt(cpu: Cpu, sk: Sock, opt: number, val: OptVal): numb
   }
 }
 
+/** @returns what `ip_getsockopt` and `ipv6_getsockopt` say to a level that is nobody's. */
+export const foreignLevel = (sk: Sock): number => (sk.v6 === null ? -ERRNO.ENOTSUP : -ERRNO.ENOPROTOOPT)
+
 /** Models `ip_getsockopt`. */
 export function ipGetsockopt(sk: Sock, opt: number, val: OptVal): number {
   const inet = inetOf(sk)

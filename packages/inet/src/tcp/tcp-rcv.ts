@@ -174,6 +174,7 @@ function tcpDeliver(cpu: Cpu, sk: Sock, skb: SkBuff, site: string): void {
   const segs = Math.max(1, gsoSegs(skb))
   tp.segsIn += segs
   if (skb.len > thBytes(skb.env.u8, skb.data >>> 0)) tp.dataSegsIn += segs
+  sk.incomingCpu = cpu.id
   if (sk.owned === 0) tcpDoRcv(cpu, sk, skb)
   else tcpAddBacklog(cpu, sk, skb, site)
   sockPut(cpu, sk, tcpSk(sk).env.freeSite(site))

@@ -12,7 +12,15 @@ import {
   TCP_ESTABLISHED,
   TCP_LISTEN,
 } from '@netmem/sockmem'
-import { ipGetsockopt, ipSetsockopt, ipv6Getsockopt, ipv6Setsockopt, SOL_IP, SOL_IPV6 } from '../ip/ip-sockglue.js'
+import {
+  foreignLevel,
+  ipGetsockopt,
+  ipSetsockopt,
+  ipv6Getsockopt,
+  ipv6Setsockopt,
+  SOL_IP,
+  SOL_IPV6,
+} from '../ip/ip-sockglue.js'
 import { tcpCaFind } from './tcp-ca-table.js'
 import { tcpInitCongestionControl } from './tcp-cong.js'
 import { tcpDataReady } from './tcp-data-queue.js'
@@ -236,7 +244,7 @@ function retransToSecs(retrans: number): number {
 export function tcpGetsockopt(sk: Sock, level: number, opt: number, val: OptVal): number {
   if (level === SOL_IP) return ipGetsockopt(sk, opt, val)
   if (level === SOL_IPV6 && sk.family === AF_INET6) return ipv6Getsockopt(sk, opt, val)
-  if (level !== SOL_TCP) return -ERRNO.ENOPROTOOPT
+  if (level !== SOL_TCP) return foreignLevel(sk)
   if (val.len < 0) return -ERRNO.EINVAL
   const tp = tcpSk(sk)
   if (opt === TCP_OPT.TCP_CONGESTION) {

@@ -35,7 +35,15 @@ import {
 import { inetBind, inetGetname, isMapped, shutdownBits } from '../af-inet.js'
 import { inetDestroySock } from '../inet-destroy.js'
 import type { InetEnv } from '../inet-env.js'
-import { ipGetsockopt, ipSetsockopt, ipv6Getsockopt, ipv6Setsockopt, SOL_IP, SOL_IPV6 } from '../ip/ip-sockglue.js'
+import {
+  foreignLevel,
+  ipGetsockopt,
+  ipSetsockopt,
+  ipv6Getsockopt,
+  ipv6Setsockopt,
+  SOL_IP,
+  SOL_IPV6,
+} from '../ip/ip-sockglue.js'
 import { ipv6AddrAny } from '../ip6/ipv6-header.js'
 import { fib6Lookup, fibLookup } from '../route.js'
 import { type Udp, udpOf } from './udp-env.js'
@@ -230,7 +238,7 @@ function udpGetsockopt(sk: Sock, level: number, opt: number, val: OptVal): numbe
   const up = udpSk(sk)
   if (level === SOL_IP) return ipGetsockopt(sk, opt, val)
   if (level === SOL_IPV6 && sk.family === AF_INET6) return ipv6Getsockopt(sk, opt, val)
-  if (level !== SOL_UDP) return -ERRNO.ENOPROTOOPT
+  if (level !== SOL_UDP) return foreignLevel(sk)
   const values: Readonly<Record<number, number>> = {
     [UDP_CORK]: up.corkOpt,
     [UDP_ENCAP]: up.encapType,
