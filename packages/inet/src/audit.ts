@@ -1,5 +1,6 @@
 /** Audits of the Internet protocols: UDP's queues and the fragments that wait for their rest. */
 
+import { auditMsgZerocopy } from '@netmem/zerocopy/testing'
 import type { InetEnv } from './inet-env.js'
 import { INET_FRAG_COMPLETE } from './inet-fragment.js'
 import { auditTcp } from './tcp/tcp-audit.js'
@@ -19,7 +20,8 @@ export function auditUdp(env: InetEnv): void {
     let queued = up.forwardDeficit
     for (const first of [sk.receiveQueue.first, up.readerQueue.first])
       for (let id = first; id !== 0; id = skbs[id]!.next) queued += skbs[id]!.devScratch
-    for (let id = sk.errorQueue.first; id !== 0; id = skbs[id]!.next) queued += skbs[id]!.truesize
+    for (let id = sk.errorQueue.first; id !== 0; id = skbs[id]!.next)
+      if (skbs[id]!.destructor === env.socks.sockRmemFree) queued += skbs[id]!.truesize
     check(sk.rmemAlloc === queued, () => `UDP socket ${sk.id}: rmem_alloc ${sk.rmemAlloc}, queued and owed ${queued}`)
     for (const prod of up.prodQueues)
       check(prod.first === 0 && prod.rmemAlloc === 0, () => `UDP socket ${sk.id}: a producer queue is not empty`)
@@ -56,6 +58,7 @@ export function auditInet(env: InetEnv): void {
   auditUdp(env)
   auditFrags(env)
   auditTcp(tcpOf(env))
+  auditMsgZerocopy(env.zerocopy)
 }
 
 export { auditTcp, auditTcpSock } from './tcp/tcp-audit.js'

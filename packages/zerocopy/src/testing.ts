@@ -1,1 +1,2 @@
+export { assertMsgZerocopyQuiescent, auditMsgZerocopy } from './msg-zerocopy/audit.js'
 export { auditTls, auditTlsSock } from './tls/tls-audit.js'

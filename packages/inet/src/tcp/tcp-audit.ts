@@ -58,7 +58,7 @@ function auditReceive(sk: Sock, tp: TcpSock, name: string): void {
     check(after(skb.cb1, skb.cb0), () => `${name}: a packet out of order is empty at ${skb.cb0}`)
     start = skb.cb0
   }
-  for (const skb of packets(sk.errorQueue, tp.env)) rmem += skb.truesize
+  for (const skb of packets(sk.errorQueue, tp.env)) if (skb.destructor === sk.env.sockRmemFree) rmem += skb.truesize
   check(sk.rmemAlloc === rmem, () => `${name}: rmem_alloc ${sk.rmemAlloc}, its queues hold ${rmem}`)
   check(!after(tp.copiedSeq, (tp.rcvNxt + 1) | 0), () => `${name}: read up to ${tp.copiedSeq}, received ${tp.rcvNxt}`)
 }

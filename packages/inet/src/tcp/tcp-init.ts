@@ -35,6 +35,7 @@ import { TcpSock } from './tcp-sock.js'
 import { tcpSysctls } from './tcp-sysctls.js'
 import { tcpSetKeepalive, tcpTimerHandler } from './tcp-timer.js'
 import { tcpReleaseCb, tcpTsqHandler, tcpWfree } from './tcp-tsq.js'
+import { tcpPureZcopyBytes } from './tcp-zerocopy.js'
 
 /**
  * Models `tcp_init` and `inet_init`'s part for TCP.
@@ -68,8 +69,8 @@ function registerProto(env: TcpEnv, proto: Proto): Proto {
   proto.backlogRcv = tcpDoRcv
   proto.releaseCb = tcpReleaseCb
   proto.keepalive = tcpSetKeepalive
-  // Records of kTLS are charged and in no queue yet.
-  proto.uncharged = (sk) => -tlsChargedBytes(sk)
+  // Records of kTLS are charged and in no queue yet; pages that users lend are in a queue and not charged.
+  proto.uncharged = (sk) => tcpPureZcopyBytes(sk) - tlsChargedBytes(sk)
   protoRegister(env.socks, proto)
   return proto
 }

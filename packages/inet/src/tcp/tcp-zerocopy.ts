@@ -80,3 +80,15 @@ export function tcpDowngradeZcopyPure(cpu: Cpu, sk: Sock, skb: SkBuff): boolean 
   if (skbZcopyManaged(skb)) skbZcopyDowngradeManaged(skb)
   return true
 }
+
+/** Truesize in a socket's queues that is not charged: payload of pure packets. For proofs. */
+export function tcpPureZcopyBytes(sk: Sock): number {
+  const { skbs } = sk.env.skbs
+  let bytes = 0
+  for (const queue of [sk.writeQueue, (sk.priv as TcpSock).rtxQueue])
+    for (let id = queue.first; id !== 0; id = skbs[id]!.next) {
+      const skb = skbs[id]!
+      if (skbZcopyPure(skb)) bytes += skb.truesize - skbTruesize(skb.env.sizes, skbEndOffset(skb))
+    }
+  return bytes
+}
