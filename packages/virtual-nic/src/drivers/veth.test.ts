@@ -97,7 +97,7 @@ describe('a veth pair', () => {
     devClose(b, net.cpu)
     send(net, a, udpFrame(100))
     expect(devStatistics(a)).toMatchObject({ tx_packets: 0, tx_dropped: 1 })
-    expect(devStatistics(b)).toMatchObject({ rx_packets: 0, rx_dropped: 1 })
+    expect(devStatistics(b)).toMatchObject({ rx_packets: 0, rx_dropped: 0 })
     finish(net, a, b)
   })
 
@@ -277,7 +277,8 @@ describe.each(['linux-6.18-x86_64', 'linux-6.1-x86_64'])('XDP on a veth of %s', 
     const f = udpFrame(64)
     send(net, a, f)
     expect(seen).toEqual([[...f]])
-    expect(flushed).toBe(1)
+    // What comes in an skb is published by the socket itself.
+    expect(flushed).toBe(native ? 1 : 0)
     key = 1
     send(net, a, f)
     expect(got).toHaveLength(1)
