@@ -106,8 +106,11 @@ function fillScattered(po: PacketSock, pkc: KbdqCore, skb: SkBuff, curr: number,
 }
 
 /** @returns the status word of a block, as the user left it. */
-export const blockStatus = (po: PacketSock, vec: PgVec, block: number): number =>
-  po.env.mem.i32[(pgvAddr(vec, block, 0) + BD.status) >>> 2]!
+export function blockStatus(po: PacketSock, vec: PgVec, block: number): number {
+  const start = vec.blocks[block]!
+  // The header is in the first page, wherever the others are.
+  return po.env.mem.i32[((start !== 0 ? start : pgvAddr(vec, block, 0)) + BD.status) >>> 2]!
+}
 
 /** Models `prb_curr_blk_in_use`. */
 export const prbCurrBlkInUse = (po: PacketSock, pkc: KbdqCore): boolean =>
@@ -133,7 +136,8 @@ function prbCloseBlock(cpu: Cpu, po: PacketSock, pkc: KbdqCore, stat: number): v
     i32[bd + (BD.tsLast >> 2)] = i32[pgvAddr(vec, block, pkc.prev + H3.sec) >>> 2]!
     i32[bd + (BD.tsLast >> 2) + 1] = i32[pgvAddr(vec, block, pkc.prev + H3.nsec) >>> 2]!
   } else {
-    i32[bd + (BD.tsLast >> 2)] = po.env.realSeconds()
+    po.env.stamp()
+    i32[bd + (BD.tsLast >> 2)] = po.env.sec
     i32[bd + (BD.tsLast >> 2) + 1] = po.env.nsec
   }
   i32[bd + (BD.status >> 2)] = status
@@ -154,7 +158,8 @@ export function prbOpenBlock(po: PacketSock, pkc: KbdqCore): void {
   pkc.nxtSeqNum += 1
   i32[bd + (BD.numPkts >> 2)] = 0
   i32[bd + (BD.blkLen >> 2)] = first
-  i32[bd + (BD.tsFirst >> 2)] = po.env.realSeconds()
+  po.env.stamp()
+  i32[bd + (BD.tsFirst >> 2)] = po.env.sec
   i32[bd + (BD.tsFirst >> 2) + 1] = po.env.nsec
   i32[bd + (BD.offsetToFirstPkt >> 2)] = first
   i32[bd + (BD.offsetToPriv >> 2)] = BLK_HDR_LEN

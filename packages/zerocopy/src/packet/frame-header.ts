@@ -1,20 +1,16 @@
 /** What a frame says of its packet: the header of each version, and the link-layer address behind it. */
 import type { Addr } from '@netmem/base'
-import { SKB_VLAN_PRESENT, type SkBuff } from '@netmem/skbuff'
+import { SKB_HAS_TSTAMP, SKB_VLAN_PRESENT, type SkBuff } from '@netmem/skbuff'
 import { AF_PACKET } from '@netmem/sockmem'
 import type { NetDevice } from '@netmem/virtual-nic'
 import { H1, H2, H3, TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID, TPACKET_HDR_BYTES } from './constants.js'
-import type { PacketSock } from './packet-sock.js'
+import type { PacketEnv, PacketSock } from './packet-sock.js'
 import { dgramVlan, protocolShown, VLAN_TCI_UNKNOWN } from './skb-status.js'
 
-/** @returns the packet's own time or the clock's: whole seconds, with the rest in `env.nsec`. */
-function timeOf(po: PacketSock, skb: SkBuff): number {
-  const { env } = po
-  const stamp = skb.tstamp
-  if (stamp === 0) return env.realSeconds()
-  const sec = Math.floor(stamp / 1e9)
-  env.nsec = (stamp - sec * 1e9) | 0
-  return sec
+/** Sets `env.sec` and `env.nsec` to the packet's own time, or to the clock's. */
+function timeOf(env: PacketEnv, skb: SkBuff): void {
+  if ((skb.flags & SKB_HAS_TSTAMP) === 0 || skb.tstamp === 0) env.stamp()
+  else env.stampWith(skb.tstamp)
 }
 
 /** The V3 header of a packet whose place, hash and VLAN tag are already filled. */
@@ -30,8 +26,10 @@ export function fillHeaderV3(
   const { i32 } = po.env.mem
   const at = h >>> 2
   if (po.cooked) cookedTagV3(po, skb, at)
-  i32[at + (H3.sec >> 2)] = timeOf(po, skb)
-  i32[at + (H3.nsec >> 2)] = po.env.nsec
+  const { env } = po
+  timeOf(env, skb)
+  i32[at + (H3.sec >> 2)] = env.sec
+  i32[at + (H3.nsec >> 2)] = env.nsec
   i32[at + (H3.snaplen >> 2)] = snaplen
   i32[at + (H3.len >> 2)] = skb.len
   i32[at + (H3.status >> 2)]! |= status
@@ -61,7 +59,8 @@ export function fillHeaderV2(
   i32[at + (H2.len >> 2)] = skb.len
   i32[at + (H2.snaplen >> 2)] = snaplen
   i32[at + (H2.mac >> 2)] = (macoff & 0xffff) | (netoff << 16)
-  i32[at + (H2.sec >> 2)] = timeOf(po, skb)
+  timeOf(po.env, skb)
+  i32[at + (H2.sec >> 2)] = po.env.sec
   i32[at + (H2.nsec >> 2)] = po.env.nsec
   i32[at + (H2.tci >> 2)] = tag
   i32[at + 7] = 0
@@ -82,7 +81,8 @@ export function fillHeaderV1(
   i32[at + (H1.len >> 2)] = skb.len
   i32[at + (H1.snaplen >> 2)] = snaplen
   i32[at + (H1.mac >> 2)] = (macoff & 0xffff) | (netoff << 16)
-  i32[at + (H1.sec >> 2)] = timeOf(po, skb)
+  timeOf(po.env, skb)
+  i32[at + (H1.sec >> 2)] = po.env.sec
   i32[at + (H1.usec >> 2)] = Math.floor(po.env.nsec / 1000)
   i32[at + (H1.status >> 2)] = status
   i32[at + (H1.status >> 2) + 1] = status >> 31

@@ -112,10 +112,11 @@ export class PacketEnv {
   readonly noRoom: SkbDropReason
   /** One header, reused for every packet that has one. */
   readonly vnet = new VirtioNetHdr()
-  // The second that the clock was in when it was last asked; most packets come in the same one.
-  private second = 0
-  /** Nanoseconds within the second that `realSeconds` has found. */
+  /** The time that `stamp` found last: whole seconds, and the nanoseconds beyond them. */
+  sec = 0
   nsec = 0
+  // When that was; most packets of a batch come at one time.
+  private readonly stamped = new Float64Array([-1])
 
   constructor(
     readonly socks: SockEnv,
@@ -130,16 +131,21 @@ export class PacketEnv {
     this.proto = new Proto({ name: 'PACKET', objSize: socks.profile.structs.packet_sock?.size ?? 1600, slab: false })
   }
 
-  /** Models `ktime_get_real_ts64`: the machine was booted at second 0. @returns seconds, and sets `nsec`. */
-  realSeconds(): number {
-    const inSecond = this.clock.nowNs - this.second * 1e9
-    if (inSecond >= 0 && inSecond < 1e9) {
-      this.nsec = inSecond | 0
-      return this.second
-    }
-    this.second = Math.floor(this.clock.nowNs / 1e9)
-    this.nsec = (this.clock.nowNs - this.second * 1e9) | 0
-    return this.second
+  /** Models `ktime_get_real_ts64`: sets `sec` and `nsec`. The machine was booted at second 0. */
+  stamp(): void {
+    if (this.clock.nowNs !== this.stamped[0]) this.stampAnew(this.clock.nowNs)
+  }
+
+  /** The same for another time than now. */
+  stampWith(ns: number): void {
+    this.stampAnew(ns)
+    this.stamped[0] = -1
+  }
+
+  private stampAnew(ns: number): void {
+    this.stamped[0] = ns
+    this.sec = Math.floor(ns / 1e9)
+    this.nsec = (ns - this.sec * 1e9) | 0
   }
 
   /** Models `net->packet.sklist`: the packet sockets of a namespace, the oldest first. */

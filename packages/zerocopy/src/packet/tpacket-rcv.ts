@@ -13,6 +13,7 @@ import {
   kfreeSkb,
   PACKET_LOOPBACK,
   PACKET_OUTGOING,
+  SKB_HAS_TSTAMP,
   type SkBuff,
   skbClone,
   skbCopyBits,
@@ -219,7 +220,7 @@ function queueCopy(po: PacketSock, copy: SkBuff): void {
 
 /** A time that the packet already has is shown as such. */
 function stampStatus(skb: SkBuff, status: number): number {
-  return skb.tstamp === 0 ? status : status | TP_STATUS_TS_SOFTWARE
+  return (skb.flags & SKB_HAS_TSTAMP) === 0 || skb.tstamp === 0 ? status : status | TP_STATUS_TS_SOFTWARE
 }
 
 function dropAndAccount(
