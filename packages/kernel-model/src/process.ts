@@ -24,6 +24,8 @@ export class Process {
   readonly msg = new Msg()
   readonly val = new OptVal()
   readonly addr = new SockAddr()
+  /** Models the program writing to a buffer that it just got; without one a buffer is all zeros. */
+  fillBuffer: ((name: string, buffer: UserBuffer) => void) | null = null
   private readonly buffers = new Map<string, UserBuffer>()
   /** The buffer asked for last, by its name: a reader asks for one and the same once per packet. */
   private lastName = ''
@@ -78,6 +80,7 @@ export class Process {
     const buffer = userAlloc(this.kernel.mem, this.cpu, Math.max(bytes, LEAST_BUFFER_BYTES))
     if (buffer === null) throw new RangeError(`no memory for a user buffer of ${bytes} bytes`)
     this.buffers.set(name, buffer)
+    this.fillBuffer?.(name, buffer)
     return buffer
   }
 

@@ -305,14 +305,13 @@ export function udpSockOps(env: InetEnv, ipv6: boolean): SockOps {
     getsockopt: (_cpu, _task, sk, level, opt, val) => udpGetsockopt(sk, level, opt, val),
     ioctl: (cpu, _task, sk, cmd) => udpIoctl(cpu, sk, cmd),
     release: (cpu, _task, sk) => udpRelease(cpu, sk),
-    spliceEof: (cpu, _task, sk) => {
-      if (autobind(env, cpu, sk) !== 0) return
-      udpSpliceEof(cpu, sk, udpSk(sk).pending === AF_INET6 ? udpV6PushPendingFrames : udpPushPendingFrames)
-    },
-    // Over IPv6 pages were always copied.
+    // Of IPv6, sockets have neither: pages were always copied, and what a sendfile held back stays pending.
     ...(ipv6
       ? {}
       : {
+          spliceEof: (cpu, _task, sk) => {
+            if (autobind(env, cpu, sk) === 0) udpSpliceEof(cpu, sk)
+          },
           sendpage: (cpu, task, sk, page, offset, bytes, flags) => {
             const err = autobind(env, cpu, sk)
             return err !== 0 ? err : udpSendpage(cpu, task, sk, page, offset, bytes, flags)

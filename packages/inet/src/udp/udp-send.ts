@@ -9,6 +9,7 @@ import {
   CHECKSUM_PARTIAL,
   csumAdd,
   csumFold,
+  csumPartial,
   fragList,
   kfreeSkb,
   type SkBuff,
@@ -233,7 +234,7 @@ export function udpSendSkb(cpu: Cpu, udp: Udp, sk: Sock, skb: SkBuff, cork: Cork
   }
   if (partial) udp4Hwcsum(env, skb, cork.saddr, cork.daddr, offset)
   else if ((sk.flags & SOCKF_NO_CHECK) !== 0) skb.ipSummed = CHECKSUM_NONE
-  else writeChecksum(env, skb, csumTcpudpNofold(cork.saddr, cork.daddr, len, sk.protocol), offset)
+  else putChecksum(env, skb, csumAdd(udpCsum(env, skb), csumTcpudpNofold(cork.saddr, cork.daddr, len, sk.protocol)))
   const err = ipSendSkb(env, cpu, sk.net, skb)
   if (err === 0) {
     sk.net.mib[OUT_DATAGRAMS] += 1
@@ -261,12 +262,28 @@ export function udpGsoSetup(udp: Udp, sk: Sock, skb: SkBuff, cork: Cork, datalen
   return 0
 }
 
-/** Writes a software checksum. @param pseudo the pseudo header's sum. */
-export function writeChecksum(env: InetEnv, skb: SkBuff, pseudo: number, offset: number): void {
-  const uh = (skb.head + skb.transportHeader) >>> 0
-  const sum = csumFold(csumAdd(skbChecksum(skb, offset, skb.len - offset, 0), pseudo | 0))
-  env.mem.u16[(uh + 6) >>> 1] = sum === 0 ? CSUM_MANGLED_0 : sum
+/**
+ * Models `udp_csum` (include/net/udp.h): the header's sum and what was reckoned while the bytes were appended, of every
+ * buffer. The bytes are not looked at again: spliced pieces of odd lengths are summed as if they began at even
+ * offsets, and such a datagram leaves with a bad checksum.
+ */
+export function udpCsum(env: InetEnv, skb: SkBuff): number {
+  const { skbs } = env
+  let sum = csumPartial(skbs, ((skb.head + skb.transportHeader) | 0) as Addr, UDP_HLEN, skb.csum)
+  for (let id = fragList(skb); id !== 0; id = skbs.skbs[id]!.next) sum = csumAdd(sum, skbs.skbs[id]!.csum)
+  return sum
 }
+
+/** Writes a software checksum. @param sum of everything, pseudo header included. */
+export function putChecksum(env: InetEnv, skb: SkBuff, sum: number): void {
+  const uh = (skb.head + skb.transportHeader) >>> 0
+  const folded = csumFold(sum)
+  env.mem.u16[(uh + 6) >>> 1] = folded === 0 ? CSUM_MANGLED_0 : folded
+}
+
+/** Writes a software checksum over bytes that nobody summed yet. @param pseudo the pseudo header's sum. */
+export const writeChecksum = (env: InetEnv, skb: SkBuff, pseudo: number, offset: number): void =>
+  putChecksum(env, skb, csumAdd(skbChecksum(skb, offset, skb.len - offset, 0), pseudo | 0))
 
 /**
  * Models `udp4_hwcsum` (net/ipv4/udp.c): the device does the rest, unless the datagram is several buffers, which no

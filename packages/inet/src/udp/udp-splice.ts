@@ -32,12 +32,12 @@ import { udpOf } from './udp-env.js'
 import { udpFlushPendingFrames, udpPushPendingFrames, udpSendmsg } from './udp-send.js'
 import { udpSk } from './udp-sock.js'
 
-/** Models `udp_splice_eof` (net/ipv4/udp.c) and `udpv6_splice_eof`. @param push sends what is pending, of the socket's family. */
-export function udpSpliceEof(cpu: Cpu, sk: Sock, push: (cpu: Cpu, sk: Sock) => number): void {
+/** Models `udp_splice_eof` (net/ipv4/udp.c). */
+export function udpSpliceEof(cpu: Cpu, sk: Sock): void {
   const up = udpSk(sk)
   if (up.pending === 0 || up.corkOpt !== 0) return
   lockSock(sk)
-  push(cpu, sk)
+  udpPushPendingFrames(cpu, sk)
   releaseSock(cpu, sk)
 }
 

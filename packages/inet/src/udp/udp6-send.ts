@@ -4,6 +4,7 @@ import type { PageFrag } from '@netmem/page-frag'
 import {
   CHECKSUM_NONE,
   CHECKSUM_PARTIAL,
+  csumAdd,
   csumFold,
   fragList,
   kfreeSkb,
@@ -33,7 +34,7 @@ import { ip6SendSkb } from '../ip6/ip6-output.js'
 import { csumIpv6Nofold, ipv6AddrAny } from '../ip6/ipv6-header.js'
 import { fib6Lookup } from '../route.js'
 import { type Udp, udpOf } from './udp-env.js'
-import { UDP_HLEN, udpGsoSetup, udpSendmsg, writeChecksum } from './udp-send.js'
+import { putChecksum, UDP_HLEN, udpCsum, udpGsoSetup, udpSendmsg, writeChecksum } from './udp-send.js'
 import { type UdpSock, udpSk } from './udp-sock.js'
 
 const OUT_DATAGRAMS = mibIndex('Udp6.OutDatagrams')
@@ -186,7 +187,8 @@ function udpV6SendSkb(cpu: Cpu, udp: Udp, sk: Sock, skb: SkBuff, cork: Cork): nu
     skb.csumOffset = 6
     mem.u16[(uh + 6) >>> 1] = ~csumFold(pseudo) & 0xffff
   } else {
-    writeChecksum(env, skb, pseudo, offset)
+    if (partial) writeChecksum(env, skb, pseudo, offset)
+    else putChecksum(env, skb, csumAdd(udpCsum(env, skb), pseudo | 0))
     skb.ipSummed = CHECKSUM_NONE
   }
   const err = ip6SendSkb(env, cpu, sk.net, skb)

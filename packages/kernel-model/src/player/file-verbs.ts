@@ -12,13 +12,13 @@ const MODES: Readonly<Record<string, number>> = { r: O_RDONLY, w: O_WRONLY, rw: 
 
 const FCNTL: Readonly<Record<string, number>> = { F_GETFL: 3, F_SETFL: 4, F_SETPIPE_SZ: 1031, F_GETPIPE_SZ: 1032 }
 
-/** Bytes of recorded files; nothing depends on them. */
-const FILE_BYTE = 1
-
-/** All of a file that was just written is in the page cache. */
+/** All of a file that was just written is in the page cache: the recorder's buffer again and again, see `markPages`. */
 export function filled(world: PlayerWorld, inode: Inode, bytes: number): Inode {
-  if (!filemapFill(world.process.cpu, inode, 0, bytes, FILE_BYTE))
-    throw new StepError(`no memory for a file of ${bytes} bytes`)
+  const { mem, profile } = world.kernel
+  if (!filemapFill(world.process.cpu, inode, 0, bytes, 0)) throw new StepError(`no memory for a file of ${bytes} bytes`)
+  inode.mapping.forEach((_index, pfn) => {
+    mem.u8[pfn * profile.page_size] = 1
+  })
   return inode
 }
 

@@ -2,6 +2,7 @@
  * What a trace is playing on: the kernel, the process that makes the calls, and the names that the trace has
  * given to descriptors, devices and namespaces. One per playing; verbs find everything here.
  */
+import type { UserBuffer } from '@netmem/memory'
 import type { SockAddr } from '@netmem/sockmem'
 import type { Kernel } from '../kernel.js'
 import type { Net } from '../net.js'
@@ -41,6 +42,11 @@ const EVENT_NS = 45_000
 /** Steps of allocation traces are as long as their events are many. */
 const SLOWED: ReadonlySet<Dialect> = new Set<Dialect>(['sockets', 'rings'])
 
+/** The recorder's one buffer to send from: zeros, but for the first byte of each page. Checksums know the difference. */
+function markPages(kernel: Kernel, name: string, buffer: UserBuffer): void {
+  if (name === 'send') for (const pfn of buffer.pfns) kernel.mem.u8[pfn * kernel.profile.page_size] = 1
+}
+
 export class PlayerWorld {
   readonly process: Process
   readonly ids = new IdBijection()
@@ -70,6 +76,7 @@ export class PlayerWorld {
     this.eventNs = EVENT_NS * kernel.profile.features.machineSlowness
     this.process = kernel.spawn(kernel.cpus[0]!, kernel.links.netCreate())
     const { net } = this.process
+    if (this.dialect === 'sockets') this.process.fillBuffer = (name, buffer) => markPages(kernel, name, buffer)
     this.nets.set('A', net).set('a', net)
     // Devices and rings begin with loopback down; they say `lo_up` when they want it.
     if (this.dialect !== 'rings') kernel.links.loUp(net)

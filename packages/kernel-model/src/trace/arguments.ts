@@ -26,6 +26,8 @@ export const optional = (inner: ArgumentKind): ArgumentKind => ({ ...inner, opti
 export const name = kind('a non-empty text', (value) => isText(value) && value !== '')
 export const text = kind('a text', isText)
 export const integer = kind('an integer', isInteger)
+/** A 64-bit number such as a file position; beyond 2^53 only what a double holds. */
+export const position = kind('an integer', (value) => Number.isInteger(value))
 export const size = kind('an integer of at least 0', (value) => isInteger(value) && value >= 0)
 export const count = kind('an integer of at least 1', (value) => isInteger(value) && value >= 1)
 export const flag = kind('true or false', (value) => typeof value === 'boolean')
