@@ -5,7 +5,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -96,12 +96,15 @@ type First = (command: string, argv: string[], column: number, match: string) =>
 const SECONDS = '0.5'
 const BATCH = '64'
 
-/** `kernel.tap.64`, `kernel.lo.64`, `kernel.veth.64`: the host's own kernel in namespaces of its own, on one CPU. */
+/**
+ * `kernel.tap.64`, `kernel.lo.64`, `kernel.veth.64`: the host's own kernel in namespaces of its own, on one CPU.
+ * `kernel.tpv3.22`: its TPACKET_V3 on veth, the sender on a CPU of its own.
+ */
 function kernelFigure(path: string, name: string, namespaces: string[], first: First): number | { missing: string } {
   const [, kind, bytes] = name.split('.') as [string, string, string]
   const ip = (...argv: string[]): boolean => spawnSync('ip', argv).status === 0
   const [a, b] = [`netmem-bench-${process.pid}`, `netmem-bench-${process.pid}-b`]
-  const names = kind === 'veth' ? [a, b] : [a]
+  const names = kind === 'veth' || kind === 'tpv3' ? [a, b] : [a]
   try {
     for (const ns of names) {
       if (!ip('netns', 'add', ns)) return { missing: 'no network namespaces here' }
@@ -116,6 +119,10 @@ function kernelFigure(path: string, name: string, namespaces: string[], first: F
     ip('-n', a, 'link', 'set', 'nmb0', 'up')
     ip('-n', b, 'link', 'set', 'nmb1', 'up')
     spawnSync('sleep', ['0.3'])
+    if (kind === 'tpv3') {
+      const receiver = cpus().length > 1 ? '1' : '0'
+      return first(path, ['tpv3', a, b, '10.88.0.2', 'nmb1', bytes, SECONDS, '0', receiver], 2, 'veth.tpacketv3')
+    }
     return first(path, ['udp1', a, b, '10.88.0.2', bytes, SECONDS, '0', BATCH], 2, 'veth.udp1cpu')
   } finally {
     for (const ns of names) ip('netns', 'del', ns)
