@@ -38,6 +38,8 @@ import { xdpReturn } from '../xdp-redirect.js'
 
 /** In `TxRing.skb`: an XDP frame, not a packet. */
 const TX_XDP_FRAME = -1
+/** In `TxRing.skb`: a chunk of an AF_XDP area, which somebody else has mapped. */
+const TX_XSK = -2
 
 /** The driver's view of one transmit ring. */
 export class TxRing {
@@ -52,6 +54,8 @@ export class TxRing {
   /** Bytes that BQL was told of, on a packet's last descriptor. */
   readonly wireBytes: Int32Array
   restarts = 0
+  /** AF_XDP chunks that the card is done with, since somebody last asked. */
+  xskDone = 0
 
   constructor(
     readonly hw: NicHw,
@@ -173,6 +177,24 @@ export function nicXmitFrame(cpu: Cpu, ring: TxRing, frame: XdpFrame, site: stri
   return true
 }
 
+/**
+ * Puts one AF_XDP descriptor into the ring without ringing the doorbell. The caller has seen to it that there is room.
+ *
+ * @param more the packet goes on in the next one.
+ */
+export function nicXmitXsk(ring: TxRing, dma: number, bytes: number, more: boolean): void {
+  const { i32 } = ring.hw.env.mem
+  const at = ring.nextToUse
+  const d = ring.q.tx.base + at * DESC_WORDS
+  ring.skb[at] = TX_XSK
+  ring.bytes[at] = bytes
+  i32[d] = dma | 0
+  i32[d + 1] = Math.floor(dma / 4294967296)
+  i32[d + 2] = bytes
+  i32[d + 3] = more ? 0 : TXD_EOP
+  ring.nextToUse = (at + 1) & (ring.count - 1)
+}
+
 /** Models a driver's transmit completion in its poll. @param budget as for `napi_consume_skb`. @returns packets. */
 export function nicCleanTx(cpu: Cpu, ring: TxRing, budget: number, site: string): number {
   const { env } = ring.hw
@@ -188,6 +210,12 @@ export function nicCleanTx(cpu: Cpu, ring: TxRing, budget: number, site: string)
     const count = ((last - at) & (ring.count - 1)) + 1
     const id = ring.skb[last]!
     ring.skb[last] = 0
+    if (id === TX_XSK) {
+      ring.bytes[last] = 0
+      ring.xskDone++
+      at = (last + 1) & (ring.count - 1)
+      continue
+    }
     txUnmapRange(cpu, ring, at, count, site)
     at = (last + 1) & (ring.count - 1)
     if (id === TX_XDP_FRAME) {
@@ -202,8 +230,8 @@ export function nicCleanTx(cpu: Cpu, ring: TxRing, budget: number, site: string)
     else napiConsumeSkb(cpu, skb, budget)
   }
   ring.nextToClean = at
-  if (packets === 0) return 0
-  netdevTxCompletedQueue(cpu, ring.txq, packets, bytes)
+  if (packets !== 0) netdevTxCompletedQueue(cpu, ring.txq, packets, bytes)
+  else if (ring.xskDone === 0) return 0
   // Waking needs more room than stopping did, so that the queue does not flap.
   if (netifTxQueueStopped(ring.txq) && txUnused(ring) >= 2 * stopBelow(ring)) {
     ring.restarts++
@@ -224,10 +252,13 @@ function txUnmapRange(cpu: Cpu, ring: TxRing, from: number, count: number, site:
 export function nicDropTx(cpu: Cpu, ring: TxRing, site: string): void {
   nicCleanTx(cpu, ring, 0, site)
   for (let at = ring.nextToClean; at !== ring.nextToUse; at = (at + 1) & (ring.count - 1)) {
-    txUnmapRange(cpu, ring, at, 1, site)
     const id = ring.skb[at]!
+    if (id === TX_XSK) {
+      ring.bytes[at] = 0
+      ring.xskDone++
+    } else txUnmapRange(cpu, ring, at, 1, site)
     if (id === TX_XDP_FRAME) xdpReturn(ring.hw.env, cpu, ring.frames[at]!, false)
-    else if (id !== 0) kfreeSkb(cpu, ring.hw.env.skbs.skbs[id]!, 'NOT_SPECIFIED', site)
+    else if (id > 0) kfreeSkb(cpu, ring.hw.env.skbs.skbs[id]!, 'NOT_SPECIFIED', site)
     ring.skb[at] = 0
   }
   ring.nextToUse = 0

@@ -17,6 +17,7 @@ import {
 } from '@netmem/dma'
 import { pageIsPfmemalloc } from '@netmem/memory'
 import {
+  type HolderWalk,
   type PagePool,
   PP_FLAG_DMA_MAP,
   PP_FLAG_DMA_SYNC_DEV,
@@ -39,6 +40,7 @@ import {
   SKB_PP_RECYCLE,
   type SkBuff,
   skbAddRxFrag,
+  skbHolders,
   skbPut,
   skbSetHash,
 } from '@netmem/skbuff'
@@ -56,6 +58,7 @@ import {
   NETIF_F_TSO6,
 } from '../features.js'
 import { groFreeHeld, napiGroReceive } from '../gro.js'
+import { txRingHolders } from '../holders.js'
 import { Dim, NET_DIM_RX_PROFILES, netDim } from '../hw/dim.js'
 import {
   DESC_BYTES,
@@ -85,12 +88,13 @@ import {
   RX_PACKETS,
 } from '../net-device.js'
 import type { NetDevs } from '../net-devs.js'
-import { irqEnter, irqExit } from '../softirq.js'
+import { irqEnter, irqExit, localBhDisable, localBhEnable } from '../softirq.js'
 import { XDP_PACKET_HEADROOM, type XdpProgram } from '../xdp.js'
 import { XdpFragsInfo } from '../xdp-frags.js'
 import type { XdpFrame } from '../xdp-frame.js'
 import { auditTxRing, nicCleanTx, nicDropTx, nicStartXmit, TxRing } from './nic-tx.js'
 import { ppNicDropPartialXdp, ppNicRxXdp, ppNicXdpFlush, ppNicXdpXmit } from './pp-nic-xdp.js'
+import { ppNicXskClose, ppNicXskOpen, ppNicXskPoll, type XskQueueState } from './pp-nic-xsk.js'
 
 /** What an skb on a pool page is born with. */
 const RX_SKB_FLAGS = SKB_HEAD_FRAG | SKB_PP_RECYCLE
@@ -138,6 +142,8 @@ export interface PpNicQueue {
   readonly rx: PpRxRing
   readonly tx: TxRing
   readonly napi: NapiStruct
+  /** Buffers are an AF_XDP socket's: what that needs, null in everyday use. */
+  xsk: XskQueueState | null
 }
 
 /** The driver's private state. */
@@ -217,7 +223,7 @@ export function ppNicCreate(env: NetDevs, p: PpNicParams): NetDevice | number {
     napi.priv = null
     const tx = new TxRing(hw, hwq, i, p.txRing ?? 256, dev.txq[i]!)
     const dim = p.adaptiveRx === true ? new Dim() : null
-    const queue: PpNicQueue = { hw: hwq, index: i, dim, rx: new PpRxRing(p.rxRing ?? 512), tx, napi }
+    const queue: PpNicQueue = { hw: hwq, index: i, dim, rx: new PpRxRing(p.rxRing ?? 512), tx, napi, xsk: null }
     napi.priv = queue
     napi.irqCpu = hwq.cpu
     hwq.handler = (c, q) => {
@@ -226,6 +232,7 @@ export function ppNicCreate(env: NetDevs, p: PpNicParams): NetDevice | number {
     nic.queues.push(queue)
   }
   dev.audit = () => auditPpNic(dev, nic)
+  dev.holders = (visit) => ppNicHolders(dev, nic, visit)
   return dev
 }
 
@@ -239,7 +246,8 @@ function ppNicPoll(cpu: Cpu, napi: NapiStruct, budget: number): number {
   const dev = napi.dev!
   const nic = dev.priv as PpNic
   if (queue.tx.nextToClean !== queue.tx.nextToUse) nicCleanTx(cpu, queue.tx, budget, 'pp_nic_poll')
-  const work = ppNicCleanRx(cpu, dev, nic, queue, budget)
+  const work =
+    queue.xsk === null ? ppNicCleanRx(cpu, dev, nic, queue, budget) : ppNicXskPoll(cpu, dev, nic, queue, budget)
   if (nic.redirected) ppNicXdpFlush(cpu, nic)
   if (work < budget && napiCompleteDone(cpu, napi, work)) {
     if (queue.dim !== null) adapt(dev, nic, queue, queue.dim)
@@ -513,6 +521,31 @@ const ppNicOps: NetDeviceOps = {
   },
   xdpXmit: (cpu: Cpu, dev: NetDevice, frames: XdpFrame[], n: number) => ppNicXdpXmit(cpu, dev, frames, n),
   xdpXmitSg: true,
+  xskWakeup: (dev, queue, cpu) => {
+    if (!dev.running) return -ERRNO.ENETDOWN
+    const nic = dev.priv as PpNic
+    if (nic.queues[queue]?.xsk === null) return -ERRNO.EINVAL
+    localBhDisable(cpu)
+    napiSchedule(cpu, nic.queues[queue]!.napi)
+    localBhEnable(nic.env, cpu)
+    return 0
+  },
+  xskPoolSetup: (dev, pool, queue, cpu) => {
+    const nic = dev.priv as PpNic
+    if (nic.queues[queue] === undefined) return -ERRNO.EINVAL
+    const err = pool === null ? 0 : pool.dmaMap(cpu, nic.hw.device)
+    if (err !== 0) return err
+    // The ring's buffers change hands: it is made anew. Without a program it stays with pages.
+    const remake = dev.running && nic.prog !== null
+    if (remake) ppNicStop(dev, cpu)
+    if (pool === null) {
+      dev.xskPools[queue]?.dmaUnmap(cpu)
+      dev.xskPools[queue] = null
+    }
+    const rc = remake ? ppNicOpen(dev, cpu) : 0
+    if (rc !== 0) pool?.dmaUnmap(cpu)
+    return rc
+  },
 }
 
 /** The longest packet of which a program that knows no fragments sees everything: one buffer, with a VLAN tag. */
@@ -541,6 +574,12 @@ function openQueue(dev: NetDevice, nic: PpNic, queue: PpNicQueue, cpu: Cpu): num
   const { device } = hw
   const ring = queue.rx
   ring.headroom = nic.prog === null ? env.skbs.sizes.netSkbPad : XDP_PACKET_HEADROOM
+  const xsk = dev.xskPools[queue.index] ?? null
+  if (xsk?.zc === true && nic.prog !== null) {
+    const rc = allocDescs(cpu, nic, queue, xsk.rxFrameBytes)
+    if (rc === 0) ppNicXskOpen(cpu, nic, queue, xsk)
+    return rc
+  }
   const room = env.profile.page_size - ring.headroom - env.skbs.sizes.sharedInfoBytes
   const pool = pagePoolCreate(env.pagePools, cpu, {
     poolSize: ring.count,
@@ -557,16 +596,23 @@ function openQueue(dev: NetDevice, nic: PpNic, queue: PpNicQueue, cpu: Cpu): num
   })
   if (typeof pool === 'number') return pool
   ring.pool = pool
+  const rc = allocDescs(cpu, nic, queue, room)
+  if (rc !== 0) return rc
+  ppNicRefill(cpu, nic, queue)
+  return ring.nextToUse === 0 ? -ERRNO.ENOMEM : 0
+}
+
+/** The descriptors of a queue. @param room bytes that one posted buffer takes. @returns 0 or -ENOMEM. */
+function allocDescs(cpu: Cpu, nic: PpNic, queue: PpNicQueue, room: number): number {
   const rx = allocDesc(cpu, nic, queue.rx.count, 2 * queue.index)
   if (rx === 0) return -ERRNO.ENOMEM
-  hwRingSetup(queue.hw.rx, rx as Addr, ring.count, room)
+  hwRingSetup(queue.hw.rx, rx as Addr, queue.rx.count, room)
   const tx = allocDesc(cpu, nic, queue.tx.count, 2 * queue.index + 1)
   if (tx === 0) return -ERRNO.ENOMEM
   hwRingSetup(queue.hw.tx, tx as Addr, queue.tx.count, 0)
-  ring.nextToClean = 0
-  ring.nextToUse = 0
-  ppNicRefill(cpu, nic, queue)
-  return ring.nextToUse === 0 ? -ERRNO.ENOMEM : 0
+  queue.rx.nextToClean = 0
+  queue.rx.nextToUse = 0
+  return 0
 }
 
 function allocDesc(cpu: Cpu, nic: PpNic, count: number, slot: number): number {
@@ -597,6 +643,7 @@ function ppNicStop(dev: NetDevice, cpu: Cpu): void {
     ring.partial = 0
     ring.partialBad = false
     ppNicDropPartialXdp(cpu, nic, queue)
+    ppNicXskClose(queue)
     for (let i = 0; i < ring.count; i++) {
       if (ring.pages[i] !== 0) pagePoolPutFullPage(cpu, ring.pool!, ring.pages[i] as Pfn, false)
       ring.pages[i] = 0
@@ -621,14 +668,28 @@ export function ppNicDestroy(dev: NetDevice, cpu: Cpu): void {
   for (const queue of (dev.priv as PpNic).queues) netifNapiDel(cpu, queue.napi, groFreeHeld)
 }
 
+/** The driver's answer to "who holds these pages?". */
+function ppNicHolders(dev: NetDevice, nic: PpNic, visit: Parameters<HolderWalk>[0]): void {
+  for (const { index, rx, tx } of nic.queues) {
+    const ring = `rx ring ${index}`
+    rx.pages.forEach((page, at) => {
+      if (page !== 0) visit(page, { kind: 'device', name: dev.name, where: `${ring}, descriptor ${at}` })
+    })
+    if (rx.xdpPage !== 0) visit(rx.xdpPage, { kind: 'device', name: dev.name, where: `${ring}, frame not complete` })
+    if (rx.partial !== 0) skbHolders(nic.env.skbs.skbs[rx.partial]!, `${dev.name}: ${ring}, packet not complete`, visit)
+    txRingHolders(nic.env, tx, `${dev.name}: tx ring ${index}`, visit)
+  }
+}
+
 /** @throws Error when ring positions, pages and the pool's counts disagree. */
 function auditPpNic(dev: NetDevice, nic: PpNic): void {
   for (const queue of nic.queues) {
     const ring = queue.rx
     const name = `${dev.name} queue ${queue.index}`
     const posted = (ring.nextToUse - ring.nextToClean) & (ring.count - 1)
+    const buffers = queue.xsk === null ? ring.pages : queue.xsk.heads
     let pages = 0
-    for (let i = 0; i < ring.count; i++) if (ring.pages[i] !== 0) pages++
+    for (let i = 0; i < ring.count; i++) if (buffers[i] !== 0) pages++
     if (dev.running && pages !== posted)
       throw new Error(`${name}: ${posted} descriptors posted, ${pages} pages in them`)
     if (!dev.running && pages !== 0) throw new Error(`${name}: down, and ${pages} pages in the ring`)
