@@ -30,7 +30,7 @@ const WASTE_LIMIT = 1 << 14
 
 export class EventQueue {
   /** Virtual time in nanoseconds: that of the event that runs, else of the latest that ran or of `runUntil`. */
-  nowNs = 0 as Ns
+  nowNs: Ns
   /** Events scheduled and neither run nor cancelled. */
   pending = 0
 
@@ -51,12 +51,23 @@ export class EventQueue {
   // begins and when its day ends.
   private first = new Int32Array(MIN_BUCKETS).fill(NONE)
   private mask = MIN_BUCKETS - 1
-  private dayNs = 1024
+  private dayNs: number
   private perNs = 1 / 1024
   private today = 0
-  private todayEndsNs = 1024
+  private todayEndsNs: number
   // Steps beyond the lucky few since the calendar was cut; too many, and it is cut anew.
   private wasted = 0
+
+  constructor() {
+    // A field that holds a fraction first stays a double; a small integer that outgrows 2^31 on the way would make the
+    // engine throw away everything that it compiled for this class.
+    this.nowNs = Number.NaN as Ns
+    this.dayNs = Number.NaN
+    this.todayEndsNs = Number.NaN
+    this.nowNs = 0 as Ns
+    this.dayNs = 1024
+    this.todayEndsNs = 1024
+  }
 
   /** Registers code once, so that scheduling allocates nothing. @returns the number by which `schedule` names it. */
   register(handler: EventHandler): number {

@@ -244,25 +244,15 @@ const word = (bytes: Uint8Array, at: number): number =>
  * Writes an Ethernet header in front of the network header, in the window. The reader leaves enough bytes
  * there: a longer link header, or the header of the record itself.
  *
+ * @param link destination and source address, as three big-endian words.
  * @returns where the Ethernet frame starts.
  */
-export function makeEthernet(bytes: Uint8Array, frame: Frame, dstMac: Uint8Array, srcMac: Uint8Array): number {
+export function makeEthernet(window: DataView, frame: Frame, link: Int32Array): number {
   const at = frame.netAt - ETH_HLEN
-  // Written out: the loop costs more than twice as much.
-  bytes[at] = dstMac[0]
-  bytes[at + 1] = dstMac[1]
-  bytes[at + 2] = dstMac[2]
-  bytes[at + 3] = dstMac[3]
-  bytes[at + 4] = dstMac[4]
-  bytes[at + 5] = dstMac[5]
-  bytes[at + 6] = srcMac[0]
-  bytes[at + 7] = srcMac[1]
-  bytes[at + 8] = srcMac[2]
-  bytes[at + 9] = srcMac[3]
-  bytes[at + 10] = srcMac[4]
-  bytes[at + 11] = srcMac[5]
-  bytes[at + 12] = frame.etherType >> 8
-  bytes[at + 13] = frame.etherType & 0xff
+  window.setInt32(at, link[0])
+  window.setInt32(at + 4, link[1])
+  window.setInt32(at + 8, link[2])
+  window.setUint16(at + 12, frame.etherType)
   return at
 }
 

@@ -83,7 +83,7 @@ export function pcapNext(reader: CaptureReader): boolean {
     reader.firstFraction = fraction
   }
   reader.packets += 1
-  reader.timeNs = (sec - reader.firstSec) * 1e9 + (fraction - reader.firstFraction) * reader.fractionNs
+  reader.timeNs = (sec - reader.firstSec) * reader.secNs + (fraction - reader.firstFraction) * reader.fractionNs
   return true
 }
 

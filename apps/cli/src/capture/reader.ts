@@ -30,6 +30,8 @@ export class CaptureReader {
   littleEndian = true
   recordHeaderBytes = 16
   fractionNs = 1000
+  /** Nanoseconds of a second; not a literal where it is used, as the product soon outgrows small integers. */
+  secNs = Number.NaN
   firstSec = 0
   firstFraction = 0
   // pcapng
@@ -42,6 +44,7 @@ export class CaptureReader {
   constructor(readonly source: ByteSource) {
     // A field that starts as a double stays one; from a small integer it would change its shape on the way.
     this.timeNs = 0
+    this.secNs = 1e9
     if (!source.need(1)) throw new InputError(`${source.path}: the file is empty, expected a pcap or pcapng capture`)
     if (!source.need(4)) throw new InputError(this.unknownFormat(source.end - source.pos))
     const magic = source.view.getUint32(source.pos, false)

@@ -9,7 +9,7 @@ import { Frame, FrameKind } from './frame.js'
 import { CaptureReader } from './reader.js'
 
 /** How much of the file is looked at: enough to see who receives, little enough not to be noticed. */
-export const SURVEY_BYTES = 64 << 20
+export const SURVEY_BYTES = 16 << 20
 const USUAL_MTU = 1500
 const TCP_SYN = 0x02
 

@@ -51,9 +51,7 @@ export class ReplayEngine {
     const { tally, frame } = this
     const bytes = reader.source.bytes
     const { at, capBytes, wireBytes } = reader
-    tally.sums[Sum.Read] += 1
     tally.sums[Sum.Wire] += wireBytes
-    tally.sums[Sum.Captured] += capBytes
     if (capBytes < wireBytes) {
       tally.sums[Sum.CutFrames] += 1
       tally.sums[Sum.MissingBytes] += wireBytes - capBytes
@@ -88,7 +86,8 @@ export class ReplayEngine {
       else clock[Time.Now] = at
     } else if (now - at > 1e9) this.clockStepped(timeNs)
     // Beyond this, doubles no longer hold nanoseconds: time stands still.
-    return Math.floor(Math.min(clock[Time.Now] / this.speed, LATEST_NS))
+    const elapsed = this.speed === 1 ? clock[Time.Now] : clock[Time.Now] / this.speed
+    return Math.floor(Math.min(elapsed, LATEST_NS))
   }
 
   private clockStepped(timeNs: number): void {
@@ -123,7 +122,7 @@ export class ReplayEngine {
       return
     }
     // The card's own and the sender's link address, so that every link type and any captured machine fits.
-    const at = makeEthernet(bytes, frame, machine.hostMac, machine.peerMac)
+    const at = makeEthernet(reader.source.view, frame, machine.linkWords)
     const capBytes = frame.netCap + ETH_HLEN
     const wireBytes = ip + ETH_HLEN
     switch (kind) {

@@ -44,11 +44,10 @@ const SCRATCH_BYTES = 128 << 10
 export type SentHook = (bytes: Uint8Array, at: number, len: number) => void
 
 export enum Cable {
-  FramesIn = 0,
-  BytesIn = 1,
-  FramesSent = 2,
-  BytesSent = 3,
-  Count = 4,
+  BytesIn = 0,
+  FramesSent = 1,
+  BytesSent = 2,
+  Count = 3,
 }
 
 export class Machine {
@@ -57,6 +56,8 @@ export class Machine {
   readonly nic: PpNic
   readonly hostMac = Uint8Array.of(2, 0, 0, 0, 0, 1)
   readonly peerMac = Uint8Array.of(2, 0, 0, 0, 0, 2)
+  /** Both addresses as they begin a frame to the host: three big-endian words. */
+  readonly linkWords = Int32Array.of(0x0200_0000, 0x0001_0200, 0x0000_0002)
   readonly mtu: number
   /** Where the reader keeps its window. */
   readonly window: SourceWindow
@@ -144,7 +145,6 @@ export class Machine {
    * machine's own memory (the window) are taken from where they are.
    */
   inject(bytes: Uint8Array, at: number, capBytes: number, wireBytes: number): void {
-    this.cable[Cable.FramesIn] += 1
     this.cable[Cable.BytesIn] += wireBytes
     const { u8 } = this.kernel.mem
     if (capBytes === wireBytes && bytes === u8) {

@@ -378,18 +378,20 @@ export class Programs implements PeerPrograms {
       this.readOnce(program, reader.bytesPerSec)
       return
     }
-    const { process, sk, moved } = program
+    const { process, sk } = program
     const udp = program.kind === Kind.Udp
+    let bytes = 0
     for (;;) {
       const got = this.receive(process, sk, CHUNK_BYTES)
       if (got < 0 || (got === 0 && !udp)) {
         if (got !== -ERRNO.EAGAIN) this.readEnded(program, got)
         break
       }
-      moved[Moved.BytesRead] += got
-      this.moved[Moved.BytesRead] += got
+      bytes += got
       if (!udp && got < CHUNK_BYTES) break
     }
+    program.moved[Moved.BytesRead] += bytes
+    this.moved[Moved.BytesRead] += bytes
     this.kernel.syscallExit(process.cpu)
   }
 

@@ -32,8 +32,10 @@ const PROGRESS_EVERY = 1 << 16
 const LISTED_SOCKETS = 100
 /** Programs and peers may keep each other busy; after so many rounds at one time the clock goes on. */
 const MOST_ROUNDS = 1000
-/** Looks at all memory between two looks at the socket charge alone, which is cheap. */
+/** Of the first looks every so many takes in all memory, not only the socket charge, which is cheap; later, fewer do. */
 const FULL_LOOK_EVERY = 32
+const FIRST_LOOKS = 4096
+const FULL_LOOK_LATER = 512
 
 /**
  * @param hosts the addresses of the modelled machine; empty when the capture holds no IP.
@@ -100,12 +102,12 @@ export function replayCapture(
         linkTypes.add(linkType)
       }
       engine.packet(reader)
-      if ((tally.sums[Sum.Read] & (PROGRESS_EVERY - 1)) === 0)
-        progress(source.offset, source.size, tally.sums[Sum.Read])
+      if ((reader.packets & (PROGRESS_EVERY - 1)) === 0) progress(source.offset, source.size, reader.packets)
     }
   } finally {
     source.close()
   }
+  tally.sums[Sum.Read] = reader.packets
   machine.advance(machine.nowNs + 1_000_000)
   meter.fullLook()
   meter.ended = true
@@ -170,7 +172,7 @@ export function replayCapture(
       },
       bytes: {
         wire: tally.sums[Sum.Wire],
-        captured: tally.sums[Sum.Captured],
+        captured: tally.sums[Sum.Wire] - tally.sums[Sum.MissingBytes],
         payload: tally.sums[Sum.PayloadIn] + tally.sums[Sum.PayloadOut],
         wireIn: tally.sums[Sum.WireIn],
         wireOut: tally.sums[Sum.WireOut],
@@ -215,7 +217,7 @@ class Meter {
   private peak = 0
   private lastRmem = 0
   private looks = 0
-  private nextNs = 0
+  private nextNs = Number.NaN
 
   constructor(
     private readonly machine: Machine,
@@ -223,7 +225,10 @@ class Meter {
     private readonly usage: Usage,
     private readonly timeline: Timeline,
     private readonly watch: Watch,
-  ) {}
+  ) {
+    // Begun as a double: see `EventQueue`.
+    this.nextNs = 0
+  }
 
   /** After the work of an interrupt, before programs read. */
   look(): void {
@@ -235,7 +240,8 @@ class Meter {
     if (rmem > this.peak) {
       this.peak = rmem
       this.payloadAtPeak = this.programs.queuedPayload()
-    } else if (this.looks % FULL_LOOK_EVERY !== 0 && now < this.nextNs) return
+    } else if (now < this.nextNs && this.looks % (this.looks < FIRST_LOOKS ? FULL_LOOK_EVERY : FULL_LOOK_LATER) !== 0)
+      return
     this.nextNs = now + this.timeline.bucketNs
     this.fullLook()
   }

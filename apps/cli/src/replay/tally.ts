@@ -73,14 +73,13 @@ export enum Sum {
   FramesIn = 1,
   FramesOut = 2,
   Wire = 3,
-  Captured = 4,
-  WireIn = 5,
-  WireOut = 6,
-  PayloadIn = 7,
-  PayloadOut = 8,
-  CutFrames = 9,
-  MissingBytes = 10,
-  Count = 11,
+  WireIn = 4,
+  WireOut = 5,
+  PayloadIn = 6,
+  PayloadOut = 7,
+  CutFrames = 8,
+  MissingBytes = 9,
+  Count = 10,
 }
 
 export class Tally {

@@ -38,6 +38,18 @@ class PairCounts {
     this.last = 0
   }
 
+  /** As `add` with one name, where the same comes again and again: once a packet. */
+  addSame(a: string, bytes: number): void {
+    const { first, last } = this
+    if (last < first.length && first[last] === a) {
+      this.counts[last] += 1
+      this.bytes[last] += bytes
+      return
+    }
+    this.add(a, '', bytes)
+    this.last = first.indexOf(a)
+  }
+
   entries(): { a: string; b: string; count: number; bytes: number }[] {
     return this.first.map((a, i) => ({ a, b: this.second[i], count: this.counts[i], bytes: this.bytes[i] }))
   }
@@ -70,7 +82,7 @@ export class Watch {
       kmemCacheAlloc: (_cpu, site, _addr, cache, _req, alloc) => allocs.add(cache, site, alloc),
       mmPageAlloc: (_cpu, _pfn, order, _gfp, _type, site) =>
         allocs.add(pageNames[order] ?? 'pages', site, pageBytes << order),
-      copy: (_cpu, site, bytes) => copied.add(site, '', bytes),
+      copy: (_cpu, site, bytes) => copied.addSame(site, bytes),
       dmaMap: () => {
         this.maps += 1
       },
