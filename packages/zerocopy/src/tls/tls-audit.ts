@@ -58,13 +58,20 @@ export function auditTlsSock(ctx: TlsContext): void {
     auditMsg(ctx, rec.plaintext, `${name}: text of a record`)
     auditMsg(ctx, rec.encrypted, `${name}: ciphertext of a record`)
     check(rec.plaintext.size <= TLS_MAX_PAYLOAD_SIZE, () => `${name}: a record of ${rec.plaintext.size} bytes`)
-    check(rec.txReady !== open, () => `${name}: a record is ${open ? 'open and encrypted' : 'listed and not encrypted'}`)
+    check(
+      rec.txReady !== open,
+      () => `${name}: a record is ${open ? 'open and encrypted' : 'listed and not encrypted'}`,
+    )
     const room = rec.encrypted.size - prot.overheadSize
-    check(rec.plaintext.size === 0 || room >= rec.plaintext.size, () => `${name}: ciphertext has room for ${room} bytes`)
+    check(
+      rec.plaintext.size === 0 || room >= rec.plaintext.size,
+      () => `${name}: ciphertext has room for ${room} bytes`,
+    )
   }
   if (swRx === null) return
   const anchor = swRx.strp.anchor as SkBuff
-  if (!swRx.strp.copyMode) check(nrFrags(anchor) === 0, () => `${name}: the anchor owns pages though nothing was copied`)
+  if (!swRx.strp.copyMode)
+    check(nrFrags(anchor) === 0, () => `${name}: the anchor owns pages though nothing was copied`)
   check(!swRx.strp.msgReady || swRx.strp.fullLen > 0, () => `${name}: a record of no length is ready`)
 }
 

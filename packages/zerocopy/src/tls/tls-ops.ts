@@ -3,14 +3,7 @@
  * direction, so there is a table of them for each TCP below (`tls_prots` and `tls_proto_ops`).
  */
 import { type Cpu, ERRNO } from '@netmem/base'
-import {
-  EPOLLIN,
-  EPOLLRDNORM,
-  RCV_SHUTDOWN,
-  type Sock,
-  type SockOps,
-  TCP_ESTABLISHED,
-} from '@netmem/sockmem'
+import { EPOLLIN, EPOLLRDNORM, RCV_SHUTDOWN, type Sock, type SockOps, TCP_ESTABLISHED } from '@netmem/sockmem'
 import { tlsSkProtoClose } from './tls-close.js'
 import {
   TLS_BASE,

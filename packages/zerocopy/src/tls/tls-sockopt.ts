@@ -19,7 +19,7 @@ import { tlsSetDeviceOffload } from './tls-device.js'
 import { TLS_MIB, tlsIncStats } from './tls-env.js'
 import { SOL_TLS } from './tls-record-type.js'
 import { tlsSetSwOffload, tlsSwStrparserArm, tlsUpdateRxZcCapable, tlsUpdateSwKey } from './tls-set-sw.js'
-import { tlsStrpCheckRcv } from './tls-strp.js'
+import { tlsStrpCheckRcv, tlsStrpGiveBack } from './tls-strp.js'
 
 export const TLS_TX = 1
 export const TLS_RX = 2
@@ -132,6 +132,7 @@ function setKey(cpu: Cpu, ctx: TlsContext, tx: boolean, info: TlsCryptoInfo, des
   tlsSwStrparserArm(sk, ctx)
   env.updateSkProt(sk, ctx)
   tlsStrpCheckRcv(cpu, ctx)
+  tlsStrpGiveBack(ctx)
   return 0
 }
 
@@ -145,6 +146,7 @@ function updateKey(cpu: Cpu, ctx: TlsContext, tx: boolean, info: TlsCryptoInfo, 
   else {
     ctx.cryptoRecv = info
     tlsStrpCheckRcv(cpu, ctx)
+    tlsStrpGiveBack(ctx)
   }
   return 0
 }

@@ -3,7 +3,8 @@
  * queue as its fragment list, so that a record is found and decrypted where TCP put it; only when the socket has no
  * room for the whole record is it copied out piece by piece, so that the peer can send the rest.
  *
- * Invariant: outside `copyMode` the anchor owns no bytes, and its fragment list is not looked at once TCP has moved on.
+ * Invariant: outside `copyMode` the anchor owns no bytes. Differs: the kernel leaves the borrowed list in the anchor
+ * and takes care not to look at it once TCP has moved on; here it is given back when whoever has the socket lets go.
  */
 import { assert, type Cpu, ERRNO, type Gfp, NO_PFN } from '@netmem/base'
 import { allocPages } from '@netmem/memory'
@@ -161,6 +162,16 @@ function msgReady(cpu: Cpu, ctx: TlsContext, strp: TlsStrparser): void {
   if (ready !== null) ready(cpu, ctx.sk)
 }
 
+/** The anchor is empty again: the receive queue is TCP's alone. */
+export function tlsStrpGiveBack(ctx: TlsContext): void {
+  const { strp } = ctx.swRx as TlsSwContextRx
+  const { anchor } = strp
+  if (strp.copyMode || anchor === null) return
+  setFragList(anchor, 0)
+  anchor.len = 0
+  anchor.dataLen = 0
+}
+
 /** Models `tls_strp_check_rcv`. */
 export function tlsStrpCheckRcv(cpu: Cpu, ctx: TlsContext): void {
   const { strp } = ctx.swRx as TlsSwContextRx
@@ -178,7 +189,10 @@ export function tlsDataReady(cpu: Cpu, sk: Sock): void {
   const kept = sk.allocation
   sk.allocation = sk.env.mem.gfp.GFP_ATOMIC
   if (sk.owned !== 0) queueStrpWork(cpu, ctx, (ctx.swRx as TlsSwContextRx).strp)
-  else tlsStrpCheckRcv(cpu, ctx)
+  else {
+    tlsStrpCheckRcv(cpu, ctx)
+    tlsStrpGiveBack(ctx)
+  }
   sk.allocation = kept
 }
 
@@ -189,6 +203,7 @@ export function tlsStrpWork(cpu: Cpu, ctx: TlsContext): void {
   swRx.strp.work = 0
   env.transport.lockSock(sk)
   tlsStrpCheckRcv(cpu, ctx)
+  tlsStrpGiveBack(ctx)
   env.transport.releaseSock(cpu, sk)
 }
 

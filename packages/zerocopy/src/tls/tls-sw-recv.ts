@@ -40,6 +40,7 @@ import {
   strpOffset,
   tlsControl,
   tlsStrpCheckRcv,
+  tlsStrpGiveBack,
   tlsStrpMsgDone,
   tlsStrpMsgLoad,
 } from './tls-strp.js'
@@ -71,6 +72,7 @@ export function tlsSwRecvmsg(cpu: Cpu, task: Task, sk: Sock, msg: Msg, len: numb
   const { transport } = ctx.env
   transport.lockSock(sk)
   const ret = tlsSwRecvmsgLocked(cpu, ctx, msg, len, flags)
+  tlsStrpGiveBack(ctx)
   transport.releaseSock(cpu, sk)
   return ret
 }
@@ -221,6 +223,7 @@ export function tlsSwSpliceRead(cpu: Cpu, task: Task, sk: Sock, splicer: SkbSpli
   const { transport } = ctx.env
   transport.lockSock(sk)
   const ret = spliceReadLocked(cpu, task, ctx, splicer, len)
+  tlsStrpGiveBack(ctx)
   transport.releaseSock(cpu, sk)
   return ret
 }
