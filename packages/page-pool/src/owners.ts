@@ -49,6 +49,9 @@ export function pagePoolOwned(pool: PagePool): Netmem[] {
   return owned
 }
 
+const sameHolder = (a: PageHolder, b: PageHolder): boolean =>
+  a === b || (a.kind === b.kind && a.name === b.name && a.where === b.where)
+
 /** The report: each page in flight, and who holds it. Walks all of memory; for shutdown problems, not for a hot path. */
 export function pagePoolHoldersReport(pool: PagePool): PageInFlight[] {
   const { env } = pool
@@ -60,7 +63,9 @@ export function pagePoolHoldersReport(pool: PagePool): PageInFlight[] {
   for (const walk of env.holderWalks) {
     walk((netmem, holder) => {
       const head = netmem > 0 ? env.mem.pages.head[netmem]! : netmem
-      found.get(head)?.push(holder)
+      const known = found.get(head)
+      // A packet may refer to a page several times.
+      if (known !== undefined && !known.some((one) => sameHolder(one, holder))) known.push(holder)
     })
   }
   return [...found].map(([netmem, holders]) => ({

@@ -18,6 +18,7 @@ import { FragCaches } from '@netmem/page-frag'
 import type { PagePools } from '@netmem/page-pool'
 import type { SkbDropReason } from './drop-reason.js'
 import { skbExtBytes } from './extensions.js'
+import { skbRegisterHolders } from './holders.js'
 import { NAPI_SKB_CACHE_SIZE, NapiAllocCache } from './napi-alloc-cache.js'
 import { SkbQueue } from './queue.js'
 import { checkSharedInfoLayout } from './shared-info.js'
@@ -225,7 +226,11 @@ export class Skbuffs {
 }
 
 /** Models `skb_init` (net/core/skbuff.c): creates `skbuff_head_cache`, `skbuff_fclone_cache`, `skbuff_small_head` and `skbuff_ext_cache`. */
-export const skbInit = (params: SkbInitParams): Skbuffs => new Skbuffs(params)
+export function skbInit(params: SkbInitParams): Skbuffs {
+  const env = new Skbuffs(params)
+  skbRegisterHolders(env)
+  return env
+}
 
 /** @returns the number to store in `skb.destructor`. */
 export function registerSkbDestructor(env: Skbuffs, destructor: SkbDestructor): number {

@@ -88,6 +88,7 @@ export {
   napiKfreeSkb,
 } from './free.js'
 export { skbCopyHeader, skbHeadersOffsetUpdate } from './header-fields.js'
+export { skbEachPage, skbHolders, skbListHolders } from './holders.js'
 export {
   skbMacHeader,
   skbMacHeaderWasSet,

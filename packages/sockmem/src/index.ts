@@ -4,6 +4,7 @@ export { BPF_MAXINSNS, bpfCheckClassic, bpfConvertedLength, bpfRunClassic } from
 export * from './constants.js'
 export * from './datagram.js'
 export * from './error-queue.js'
+export { sockName } from './holders.js'
 export * from './mem-raise.js'
 export * from './mem-schedule.js'
 export {
@@ -16,7 +17,6 @@ export {
   memCgroupSkAccept,
   memCgroupSkAlloc,
   memCgroupSkFree,
-  memCgroupSkInherit,
   memCgroupSocketsEnabled,
   memCgroupStatSock,
   memCgroupUncharge,

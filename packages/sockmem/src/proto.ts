@@ -125,6 +125,8 @@ export class Proto {
   keepalive: ((cpu: Cpu, sk: Sock, on: boolean) => void) | null = null
   /** For audits: bytes in `wmemQueued` and `rmemAlloc` that were never charged (pure zero-copy payload, the error queue). */
   uncharged: ((sk: Sock) => number) | null = null
+  /** For the owner report: queues that the protocol itself has, by the id of their first packet. */
+  ownQueues: ((sk: Sock, queue: (first: number, what: string) => void) => void) | null = null
   /** Models `forward_alloc_get`, for protocols that keep it elsewhere. */
   forwardAllocGet: ((sk: Sock) => number) | null = null
 

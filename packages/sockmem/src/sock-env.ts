@@ -12,6 +12,7 @@ import {
   SLAB_RECLAIM_ACCOUNT,
 } from '@netmem/memory'
 import { AllocSkbError, registerSkbDestructor, type SkBuff, type Skbuffs } from '@netmem/skbuff'
+import { sockRegisterHolders } from './holders.js'
 import { Memcgs } from './memcg.js'
 import { NetNs } from './net-ns.js'
 import { sockEfree, sockOfree, sockRfree, sockRmemFree, sockWfree } from './owner.js'
@@ -193,5 +194,7 @@ export class SockEnv {
 }
 
 export function sockEnvCreate(params: SockEnvParams): SockEnv {
-  return new SockEnv(params)
+  const env = new SockEnv(params)
+  sockRegisterHolders(env)
+  return env
 }

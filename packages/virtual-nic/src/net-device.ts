@@ -4,6 +4,7 @@
  * driver alone hangs on `priv`.
  */
 import type { Cpu } from '@netmem/base'
+import type { HolderWalk } from '@netmem/page-pool'
 import type { SkBuff } from '@netmem/skbuff'
 import type { NapiStruct } from './napi-struct.js'
 import type { NetDevs } from './net-devs.js'
@@ -184,6 +185,8 @@ export class NetDevice {
   readonly stats = new Float64Array(NETDEV_STATS.length)
   /** The driver's audit: throws when its rings and counts disagree. */
   audit: (() => void) | null = null
+  /** For the owner report of page pools: pages that the driver holds. */
+  holders: HolderWalk | null = null
   /** The driver's own state, set once by the driver that made the device. */
   priv: unknown = null
 

@@ -10,6 +10,7 @@ import type { Memory } from '@netmem/memory'
 import type { PagePool, PagePools } from '@netmem/page-pool'
 import type { SkBuff, Skbuffs } from '@netmem/skbuff'
 import { NETIF_F_GRO_FRAGLIST, NETIF_F_GRO_UDP_FWD } from './features.js'
+import { netDevRegisterHolders } from './holders.js'
 import { inetOffloadInit } from './inet-offload.js'
 import { napiThreadedPoll, napiWatchdog } from './napi.js'
 import type { NapiStruct } from './napi-struct.js'
@@ -239,5 +240,6 @@ export class NetDevs {
 export function netDevInit(params: NetDevsParams): NetDevs {
   const env = new NetDevs(params)
   inetOffloadInit(env)
+  netDevRegisterHolders(env)
   return env
 }

@@ -31,7 +31,7 @@ import { inetTwskKill } from './tcp-minisocks.js'
 import { tcpStreamOps } from './tcp-ops.js'
 import { tcpDoRcv, tcpV4Rcv, tcpV6Rcv } from './tcp-rcv.js'
 import { reqskTimerHandler } from './tcp-request.js'
-import { TcpSock } from './tcp-sock.js'
+import { TcpSock, tcpSk } from './tcp-sock.js'
 import { tcpSysctls } from './tcp-sysctls.js'
 import { tcpSetKeepalive, tcpTimerHandler } from './tcp-timer.js'
 import { tcpReleaseCb, tcpTsqHandler, tcpWfree } from './tcp-tsq.js'
@@ -71,6 +71,11 @@ function registerProto(env: TcpEnv, proto: Proto): Proto {
   proto.keepalive = tcpSetKeepalive
   // Records of kTLS are charged and in no queue yet; pages that users lend are in a queue and not charged.
   proto.uncharged = (sk) => tcpPureZcopyBytes(sk) - tlsChargedBytes(sk)
+  proto.ownQueues = (sk, queue) => {
+    if (sk.priv === null) return
+    queue(tcpSk(sk).outOfOrderQueue.first, 'out-of-order queue')
+    queue(tcpSk(sk).rtxQueue.first, 'retransmit queue')
+  }
   protoRegister(env.socks, proto)
   return proto
 }

@@ -9,6 +9,7 @@ import type { InetEnv } from '../inet-env.js'
 import { Cork, IpcmCookie } from '../ip/cork.js'
 import { MsgSource, type ZeroCopyAppend } from '../ip/ip-append.js'
 import { PageMsg } from '../page-msg.js'
+import { udpSk } from './udp-sock.js'
 import { UdpTable } from './udp-table.js'
 
 export class Udp {
@@ -50,6 +51,11 @@ export class Udp {
     }
     this.proto = new Proto({ ...common, name: 'UDP', objSize: structs.udp_sock.size })
     this.proto6 = new Proto({ ...common, name: 'UDPv6', objSize: structs.udp6_sock.size })
+    for (const proto of [this.proto, this.proto6])
+      proto.ownQueues = (sk, queue) => {
+        queue(udpSk(sk).readerQueue.first, 'reader queue')
+        for (const { first } of udpSk(sk).prodQueues) queue(first, 'producer queue')
+      }
     protoRegister(env.socks, this.proto)
     protoRegister(env.socks, this.proto6)
     this.scratch = new SkbQueue(env.skbs)

@@ -18,6 +18,7 @@ import { netdevRegister } from '../dev-register.js'
 import { ETH_HLEN, ethTypeTrans } from '../eth.js'
 import { NETIF_F_HIGHDMA, NETIF_F_HW_CSUM, NETIF_F_RXCSUM, NETIF_F_SG, NETIF_F_TSO } from '../features.js'
 import { groFreeHeld, napiGroReceive } from '../gro.js'
+import { txRingHolders } from '../holders.js'
 import {
   DESC_BYTES,
   DESC_WORDS,
@@ -152,6 +153,7 @@ export function ringNicCreate(env: NetDevs, p: RingNicParams): NetDevice | numbe
     auditDmaRing(nic.rx, dev.name)
     auditTxRing(nic.tx, dev.name)
   }
+  dev.holders = (visit) => txRingHolders(env, nic.tx, `${dev.name}: tx ring`, visit)
   return dev
 }
 

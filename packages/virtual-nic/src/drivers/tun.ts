@@ -11,6 +11,7 @@ import {
   SkBuff,
   skbCopyDatagramIter,
   skbDequeue,
+  skbListHolders,
   skbOrphan,
   skbOrphanFragsRx,
   skbQueuePurge,
@@ -30,6 +31,7 @@ import {
 } from '../features.js'
 import { reciprocalScale, skbGetHashSymmetric } from '../flow-hash.js'
 import { groFreeHeld, napiGroReceive } from '../gro.js'
+import { ptrRingHolders } from '../holders.js'
 import { napiCompleteDone, napiDisable, napiEnable, netifNapiAdd, netifNapiDel } from '../napi.js'
 import { napiFreeFrags } from '../napi-frags.js'
 import type { NapiStruct } from '../napi-struct.js'
@@ -117,6 +119,12 @@ export function tunSetIff(tfile: TunFile, name: string, flags: number, ns = 0): 
   )
   dev.priv = tun
   dev.audit = () => auditTun(tun)
+  dev.holders = (visit) => {
+    for (const { queueIndex, txRing, txHead, writeQueue } of [...tun.tfiles, ...tun.disabled]) {
+      ptrRingHolders(dev.env, txRing.slice(txHead), `${dev.name}: queue ${queueIndex}, to be read`, visit)
+      skbListHolders(dev.env.skbs, writeQueue.first, `${dev.name}: queue ${queueIndex}, written`, visit)
+    }
+  }
   driver.devices.push(tun)
   return tunAttach(tun, tfile, (flags & IFF_NAPI) !== 0, (flags & IFF_NAPI_FRAGS) !== 0)
 }

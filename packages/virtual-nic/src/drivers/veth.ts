@@ -28,6 +28,7 @@ import {
 } from '../features.js'
 import { devForwardSkb } from '../forward.js'
 import { groFreeHeld } from '../gro.js'
+import { ptrRingHolders } from '../holders.js'
 import { napiDisable, napiEnable, netifNapiAdd, netifNapiDel } from '../napi.js'
 import {
   NET_RX_SUCCESS,
@@ -116,6 +117,12 @@ function vethRegister(env: NetDevs, p: VethEndParams, queues: number): NetDevice
       // GRO makes sense only for those who ask for it: the packets were never cut.
       dev.softFeaturesOff = NETIF_F_GRO
       dev.audit = () => auditVeth(dev)
+      dev.holders = (visit) => {
+        for (const { index, ring, ringHead, txBulk, passed } of priv.rq) {
+          ptrRingHolders(env, ring.slice(ringHead), `${dev.name}: ring ${index}`, visit)
+          ptrRingHolders(env, [...txBulk, ...passed], `${dev.name}: frames of queue ${index}`, visit)
+        }
+      }
     },
   })
 }
