@@ -1,3 +1,3 @@
 /** Audits that prove the conservation laws of the Internet protocols, and fixtures that tests share. */
-export { auditFrags, auditInet, auditUdp } from './audit.js'
+export { auditFrags, auditInet, auditTcp, auditTcpSock, auditUdp } from './audit.js'
 export { TestInet, testInet } from './test-machine.js'

@@ -203,9 +203,10 @@ describe('the hierarchy of v2', () => {
     memCgroupSkAccept(t.cpu, child, t.task, child.forwardAlloc)
     expect(child.memcg === memcg).toBe(true)
     expect(memCgroupStatSock(t.env, memcg)).toBe(2 * PAGE)
-    const inherited = inSoftirqOn(t, () => skCloneLock(t.cpu, child, t.mem.gfp.GFP_ATOMIC))!
-    expect(inherited.memcg === memcg).toBe(true)
-    expect(memcg.socks).toBe(2)
+    // A listener's group is not its children's: who accepts them pays.
+    const next = inSoftirqOn(t, () => skCloneLock(t.cpu, child, t.mem.gfp.GFP_ATOMIC))!
+    expect(next.memcg).toBe(null)
+    expect(memcg.socks).toBe(1)
   })
 
   it.each([1, 2, 3, 4])('knows the pages of its sockets over a random life (seed %i)', (seed) => {

@@ -254,15 +254,8 @@ export function memCgroupSkFree(_cpu: Cpu, sk: Sock): void {
   sk.memcg = null
 }
 
-/** Models `mem_cgroup_sk_inherit`: a child starts in its listener's group only if the listener is in one. */
-export function memCgroupSkInherit(sk: Sock, child: Sock): void {
-  if (sk.memcg === null) return
-  sk.memcg.socks += 1
-  child.memcg = sk.memcg
-}
-
 /**
- * Models the group part of `inet_csk_accept`: an accepted socket joins the group of the task that accepts it, and
+ * Models the group part of `inet_csk_accept`, since 6.8 `__inet_accept`: an accepted socket joins the group of the task that accepts it, and
  * what it already holds is charged there without asking.
  *
  * @param heldBytes forward allocation and receive memory of the socket.
@@ -270,7 +263,6 @@ export function memCgroupSkInherit(sk: Sock, child: Sock): void {
 export function memCgroupSkAccept(cpu: Cpu, sk: Sock, task: Task, heldBytes: number): void {
   const { env } = sk
   if (!env.memcgs.socketsEnabled) return
-  if (sk.memcg !== null) memCgroupSkFree(cpu, sk)
   memCgroupSkAlloc(cpu, sk, task)
   if (sk.memcg === null) return
   const pages = Math.ceil(heldBytes / env.pageSize)

@@ -6,7 +6,7 @@ import { type Addr, assert, bug, type Cpu, type Gfp, NULL } from '@netmem/base'
 import { kfree, kmalloc, kmemCacheAlloc, kmemCacheFree } from '@netmem/memory'
 import { PageFrag, pageFragRelease } from '@netmem/page-frag'
 import { AF_INET6, SOCKF_DEAD, SOCKF_KERN, SOCKF_RCU_FREE, SS_UNCONNECTED } from './constants.js'
-import { memCgroupSkAlloc, memCgroupSkFree, memCgroupSkInherit } from './memcg.js'
+import { memCgroupSkAlloc, memCgroupSkFree } from './memcg.js'
 import { skSocketsAllocatedInc } from './memory-allocated.js'
 import type { NetNs } from './net-ns.js'
 import type { Proto } from './proto.js'
@@ -242,7 +242,7 @@ export function skCloneLock(cpu: Cpu, sk: Sock, gfp: Gfp): Sock | null {
     child.omemAlloc += sk.filter.bytes
   }
   sk.net.socketsInuse += 1
-  memCgroupSkInherit(sk, child)
+  // No group yet, whatever the listener's: who accepts the child pays for it (`memCgroupSkAccept`).
   skSocketsAllocatedInc(cpu, child)
   return child
 }

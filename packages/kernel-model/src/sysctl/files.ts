@@ -72,6 +72,7 @@ export class SysctlFiles {
       max: limit(file.atMost) ?? file.range.max,
     }
     const first = (other: string): number => this.storage(other, this.files.get(other)!, machine, net)[0]!
+    if (file.convert !== undefined) return this.writeConverted(file, numbers, text)
     if (file.check !== undefined) return this.writeChecked(file, numbers, text, first)
     const { stepMs } = file
     return procWriteVector(text, file.slots, range, (index, value) => {
@@ -90,6 +91,17 @@ export class SysctlFiles {
     if (text.length > 0 && !file.check!(after, other)) return -ERRNO.EINVAL
     numbers.set(after)
     return 0
+  }
+
+  /** Models `conv` functions that look at a number before they store it. */
+  private writeConverted(file: SysctlFile, numbers: Float64Array, text: string): number {
+    let refused = false
+    const err = procWriteVector(text, file.slots, file.range, (index, value) => {
+      const stored = file.convert!(value)
+      if (stored === null) refused = true
+      else numbers[index] = stored
+    })
+    return refused ? -ERRNO.EINVAL : err
   }
 
   private store(numbers: Float64Array, index: number, value: bigint): void {

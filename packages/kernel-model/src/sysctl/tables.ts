@@ -4,6 +4,7 @@
  *
  * A row with defaults exists on every kernel; one without exists where the profile has a value for it.
  */
+import { roundPipeSize } from '@netmem/zerocopy'
 import type { KernelProfile } from '@netmem/base'
 import { intRange, type NumberRange, ulongRange, unsignedRange } from './parse.js'
 
@@ -23,6 +24,8 @@ export interface SysctlFile {
    * @param other gives the first number of another name.
    */
   readonly check?: (numbers: readonly number[], other: (name: string) => number) => boolean
+  /** Models handlers that store another number than the one written; null refuses it (-EINVAL). */
+  readonly convert?: (value: bigint) => number | null
   /** What holds so many milliseconds, as ticks do: numbers are rounded up to whole ones. */
   readonly stepMs?: number
   /** Models limits that are other names: this may not pass the value of that one. */
@@ -31,6 +34,12 @@ export interface SysctlFile {
 }
 
 export type SysctlRow = readonly [name: string, file: SysctlFile]
+
+/** Models `do_proc_dopipe_max_size_conv` (fs/pipe.c): of the number its low 32 bits, rounded as the size of a pipe is. */
+function pipeMaxSize(value: bigint, pageSize: number): number | null {
+  const size = roundPipeSize(Number(BigInt.asUintN(32, value)), pageSize)
+  return size === 0 ? null : size
+}
 
 const U32_MAX = 4294967295
 const INT_MAX = 2147483647
@@ -204,7 +213,7 @@ function others({ HZ }: KernelProfile): SysctlRow[] {
     ['net.ipv6.ip6frag_time', seconds(HZ)],
     ['net.ipv6.bindv6only', byte(255, 0)],
     ['net.unix.max_dgram_qlen', int(true)],
-    ['fs.pipe-max-size', unsigned(false, 0, U32_MAX)],
+    ['fs.pipe-max-size', { ...ulong(false), convert: (value) => pipeMaxSize(value, profile.page_size) }],
     ['fs.pipe-user-pages-hard', ulong(false)],
     ['fs.pipe-user-pages-soft', ulong(false)],
     ['vm.min_free_kbytes', int(false, 0, undefined, 0)],
