@@ -2,6 +2,7 @@
 import picocolors from 'picocolors'
 
 const { NO_COLOR, FORCE_COLOR, TERM } = process.env
-const wanted = FORCE_COLOR ? FORCE_COLOR !== '0' : process.stdout.isTTY === true && TERM !== 'dumb'
+const asked = FORCE_COLOR ? FORCE_COLOR !== '0' : process.stdout.isTTY === true && TERM !== 'dumb'
 
-export const colors = picocolors.createColors(wanted && !NO_COLOR)
+export const colorsWanted = asked && !NO_COLOR
+export const colors = picocolors.createColors(colorsWanted)

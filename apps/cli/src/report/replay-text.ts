@@ -48,7 +48,7 @@ function heading({ capture, machine, packets: { read } }: ReplayResult): string[
   ].join('')
   return [
     `${title(capture.file)}  ${capture.format},${links} ${plural(read, 'packet')} in ${durationText(capture.durationNs)}`,
-    `${host}, ${machine.kernel}, ${plural(machine.cpus, 'CPU')}, ${memoryText(machine.memoryBytes)}, ring ${machine.ring}, MTU ${countText(machine.mtu)} B`,
+    `${host}, ${machine.kernel}, ${plural(machine.cpus, 'CPU')}, ${memoryText(machine.memoryBytes)}, ring ${machine.ring}, driver ${machine.driver}${machine.dma === 'direct' ? '' : ` behind ${machine.dma}`}, MTU ${countText(machine.mtu)} B`,
     `programs read ${readerWords(machine.reader)}${buffers}`,
   ]
 }
@@ -178,9 +178,19 @@ function allocations({ caches, allocations: paths, copies, dma }: ReplayResult):
   lines.push(
     '',
     `${title('Copied')}  by the CPU ${bytesText(copies.bytes)} in ${plural(copies.calls, 'call')}${sites.length > 0 ? colors.dim(` (${sites.slice(0, 2).join(', ')})`) : ''}`,
-    `        by DMA ${bytesText(dma.toMemoryBytes)} to memory, ${bytesText(dma.fromMemoryBytes)} from it; ${plural(dma.maps, 'mapping')}, ${plural(dma.syncs, 'sync')}`,
+    `        by DMA ${bytesText(dma.toMemoryBytes)} to memory, ${bytesText(dma.fromMemoryBytes)} from it; ${plural(dma.maps, 'mapping')}, ${plural(dma.syncs, 'sync')}${dmaExtras(dma)}`,
   )
   return lines
+}
+
+/** What only some machines have: bounced transfers, translations, pools. */
+function dmaExtras({ bounces, bouncedBytes, iommuMaps, pools }: ReplayResult['dma']): string {
+  const parts: string[] = []
+  if (bounces > 0) parts.push(`${plural(bounces, 'bounce')} of ${bytesText(bouncedBytes)}`)
+  if (iommuMaps > 0) parts.push(`${plural(iommuMaps, 'translation')} made`)
+  const left = pools.reduce((sum, pool) => sum + pool.released, 0)
+  if (left > 0) parts.push(`${plural(left, 'page')} lost to the pool`)
+  return parts.map((part) => `, ${part}`).join('')
 }
 
 function sockets({ sockets: totals }: ReplayResult): string[] {
