@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { EXIT_BAD_INPUT, EXIT_DONE, InputError, oneLine } from './errors.js'
 import { addAnswerCommands } from './program/answers.js'
 import { examples } from './program/examples.js'
+import { addHostCommands } from './program/host.js'
 import { addSizeCommands } from './program/size.js'
 import { version } from './version.js'
 
@@ -43,6 +44,8 @@ function program(): Command {
     .option('--cpus <number>', 'processors of the machine', '1')
     .option('--memory <bytes>', 'memory of the machine', '1G')
     .option('--ring <number>', 'receive descriptors of the network card', '512')
+    .option('--driver <name>', 'driver of the card: page-pool, header-split, ring, e1000, e1000e', 'page-pool')
+    .option('--dma <kind>', 'between card and memory: direct, iommu, swiotlb', 'direct')
     .option('--mtu <bytes>', 'MTU of the network card; default: 1500, or what the frames of the capture need')
     .option('--speed <factor>', 'time scale: 2 replays twice as fast as captured', '1')
     .option('--kernel <profile>', 'kernel that is modelled', 'linux-6.18-x86_64')
@@ -56,6 +59,7 @@ function program(): Command {
         'netmem replay stream.pcap --reader 500k --rcvbuf 65536',
         'netmem replay stream.pcap --reader stalled --sysctl net.core.rmem_default=1000000',
         'netmem replay web.pcap --host 192.0.2.1 --json',
+        'netmem replay web.pcap --driver e1000e --dma swiotlb',
         'netmem replay stream.pcap --reader stalled --html report.html',
       ]),
     )
@@ -91,6 +95,7 @@ function program(): Command {
     })
   addAnswerCommands(netmem)
   addSizeCommands(netmem)
+  addHostCommands(netmem)
   netmem
     .command('proc')
     .summary("write the modelled machine's /proc as files")
