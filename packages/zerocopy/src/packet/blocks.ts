@@ -165,6 +165,8 @@ export function prbOpenBlock(po: PacketSock, pkc: KbdqCore): void {
   i32[bd + (BD.offsetToPriv >> 2)] = BLK_HDR_LEN
   i32[bd + (BD.version >> 2)] = TPACKET_V3
   pkc.pkblkStart = vec.pages[pkc.kactiveBlkNum] === null ? start : 0
+  const ahead = (pkc.kactiveBlkNum + (pkc.knumBlocks >> 2)) % pkc.knumBlocks
+  pkc.aheadStatusWord = (pgvAddr(vec, ahead, 0) + BD.status) >>> 2
   pkc.nxtOffset = first
   pkc.prev = first
   pkc.frozen = false

@@ -49,6 +49,10 @@ export class KbdqCore {
   /** Sequence numbers start at 1 and are 64 bits wide; a double counts far enough. */
   nxtSeqNum = 1
   lastKactiveBlkNum = 0
+  /** Word of the status of the block a quarter of the ring ahead, which says whether there is room to spare. */
+  aheadStatusWord = 0
+  /** Nothing but the packet and its header is asked for. */
+  readonly plain: boolean
   /** The retire timer's event, 0 none. */
   timer = 0
 
@@ -60,7 +64,9 @@ export class KbdqCore {
     /** Milliseconds after which a block with packets is given to the user. */
     readonly retireBlkTov: number,
     readonly featureReqWord: number,
-  ) {}
+  ) {
+    this.plain = featureReqWord === 0
+  }
 }
 
 /** Models `struct packet_ring_buffer`. */

@@ -70,6 +70,8 @@ export class PacketSock {
   pressure = false
   /** Where virtio headers pass through on their way to and from messages; 0 until they are wanted. */
   scratch = 0 as Addr
+  /** A raw socket without virtio headers and with a reserve that fits: what `tpacketRcvV3` is for. */
+  plainRaw = false
   /** Areas that map its rings. */
   mapped = 0
   cachedDev: NetDevice | null = null

@@ -19,11 +19,14 @@ import type { PacketSock } from './packet-sock.js'
 import { startRetireTimer, stopRetireTimer } from './retire-timer.js'
 import { allocPgVec, freePgVec } from './ring-alloc.js'
 import { tpacketRcv } from './tpacket-rcv.js'
+import { tpacketRcvV3 } from './tpacket-rcv-v3.js'
 
 const UINT_MAX = 0xffffffff
 const INT_MAX = 0x7fffffff
 const BITS_PER_LONG = 64
 const MEBI = 1 << 20
+/** More reserve than this may take the packet's offset over 16 bits. */
+const MOST_RESERVE = 60_000
 
 /** Models `struct tpacket_req3`; the last three are of V3 alone. Unsigned. */
 export interface TpacketReq {
@@ -159,7 +162,8 @@ function swapRing(cpu: Cpu, po: PacketSock, rb: PacketRing, req: TpacketReq, tx:
   rb.frameSize = req.frameSize
   rb.pgVecLen = req.blockNr
   rb.pgVecPages = Math.floor(req.blockSize / PAGE_SIZE)
-  po.hook.func = po.rxRing.vec !== null ? tpacketRcv : packetRcv
+  po.plainRaw = !po.cooked && po.vnetHdrSz === 0 && po.tpReserve < MOST_RESERVE
+  po.hook.func = po.rxRing.vec === null ? packetRcv : po.rxRing.kbdq !== null ? tpacketRcvV3 : tpacketRcv
   if (parts.kbdq !== null) {
     prbOpenBlock(po, parts.kbdq)
     startRetireTimer(po, parts.kbdq)
