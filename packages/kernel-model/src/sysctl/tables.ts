@@ -4,8 +4,9 @@
  *
  * A row with defaults exists on every kernel; one without exists where the profile has a value for it.
  */
-import { roundPipeSize } from '@netmem/zerocopy'
+
 import type { KernelProfile } from '@netmem/base'
+import { roundPipeSize } from '@netmem/zerocopy'
 import { intRange, type NumberRange, ulongRange, unsignedRange } from './parse.js'
 
 /** What one name is. */
@@ -206,14 +207,14 @@ function ipv4Rest({ HZ }: KernelProfile): SysctlRow[] {
   ]
 }
 
-function others({ HZ }: KernelProfile): SysctlRow[] {
+function others({ HZ, page_size }: KernelProfile): SysctlRow[] {
   return [
     ['net.ipv6.ip6frag_high_thresh', { ...ulong(true), atLeast: 'net.ipv6.ip6frag_low_thresh' }],
     ['net.ipv6.ip6frag_low_thresh', { ...ulong(true), atMost: 'net.ipv6.ip6frag_high_thresh' }],
     ['net.ipv6.ip6frag_time', seconds(HZ)],
     ['net.ipv6.bindv6only', byte(255, 0)],
     ['net.unix.max_dgram_qlen', int(true)],
-    ['fs.pipe-max-size', { ...ulong(false), convert: (value) => pipeMaxSize(value, profile.page_size) }],
+    ['fs.pipe-max-size', { ...ulong(false), convert: (value) => pipeMaxSize(value, page_size) }],
     ['fs.pipe-user-pages-hard', ulong(false)],
     ['fs.pipe-user-pages-soft', ulong(false)],
     ['vm.min_free_kbytes', int(false, 0, undefined, 0)],
