@@ -21,6 +21,7 @@ import {
   XDP_REDIRECT,
   XDP_TX,
   XdpBuff,
+  type XskSlot,
 } from '../xdp.js'
 import { xdpConvertBuffToFrame, xdpReturnBuff } from '../xdp-frame.js'
 import { xdpDoRedirect, xdpReturn } from '../xdp-redirect.js'
@@ -96,6 +97,7 @@ function cleanRx(
   let at = ring.nextToClean
   let work = 0
   let bytes = 0
+  let last: XskSlot | null = null
   while (work < budget) {
     const d = base + at * DESC_WORDS
     const status = i32[d + 3]!
@@ -122,12 +124,20 @@ function cleanRx(
     bytes += len
     work++
     const act = prog.run(xdp)
-    if (act !== XDP_REDIRECT) runSlow(cpu, dev, nic, queue, xdp, act)
-    else if (xdpDoRedirect(env, cpu, xdp) === 0) nic.redirected = true
-    else {
+    if (act !== XDP_REDIRECT) {
+      runSlow(cpu, dev, nic, queue, xdp, act)
+      continue
+    }
+    // The rest of `xdpDoRedirect` is finding out where to: the last frame's socket is among those to flush already.
+    const xsk = xdp.target === null ? null : xdp.target.xsk
+    const rc = xsk !== null && xsk === last ? xsk.rcv(cpu, xdp) : xdpDoRedirect(env, cpu, xdp)
+    if (rc < 0) {
       dev.stats[RX_DROPPED]!++
       xdpReturnBuff(cpu, xdp, true)
+      continue
     }
+    last = xsk
+    nic.redirected = true
   }
   ring.nextToClean = at
   if (work !== 0) {

@@ -52,6 +52,7 @@ export function xskBind(cpu: Cpu, sk: Sock, addr: SockAddr): number {
   xs.fqTmp = null
   xs.cqTmp = null
   xs.dev = dev
+  xs.devId = dev.id
   xs.umem = pool.umem
   xs.zc = pool.umem.zc
   xs.sg = pool.umem.sg

@@ -32,6 +32,8 @@ export class XskBuffPool {
   readonly chunkSize: number
   readonly chunkShift: number
   readonly headroom: number
+  /** Bytes from the start of a chunk to a frame that no program has moved. */
+  readonly dataOffset: number
   /** Bytes of the area. */
   readonly addrsCnt: number
   /** Models `xsk_pool_get_rx_frame_size`: the longest piece of a frame that a chunk takes. */
@@ -77,6 +79,7 @@ export class XskBuffPool {
     this.chunkSize = umem.chunkSize
     this.chunkShift = 31 - Math.clz32(umem.chunkSize)
     this.headroom = umem.headroom
+    this.dataOffset = umem.headroom + XDP_PACKET_HEADROOM
     this.addrsCnt = umem.size
     this.frameBytes = umem.chunkSize - umem.headroom - XDP_PACKET_HEADROOM
     this.origAddr = new Int32Array(chunks)

@@ -22,6 +22,28 @@ import { XSK_BOUND } from './xsk-state.js'
  *   the pool, anything else still the caller's.
  */
 export function xskRcv(cpu: Cpu, xs: XdpSock, xdp: XdpBuff): number {
+  // One frame in one chunk of ours, written out: what follows does the same. Benchmark: `xdp.zc.64B`.
+  const rx = xs.rx
+  if (
+    xdp.memType === MEM_TYPE_XSK_BUFF_POOL &&
+    !xdp.hasFrags &&
+    rx !== null &&
+    xs.state === XSK_BOUND &&
+    xs.devId === xdp.rxDev &&
+    xs.queueId === xdp.rxQueueIndex
+  ) {
+    const pool = xs.pool!
+    const len = (xdp.dataEnd - xdp.data) | 0
+    if (len <= pool.frameBytes && !pool.unaligned) {
+      const head = xdp.xskHead
+      const moved = (xdp.data - pool.headData[head]!) | 0
+      const addr = (pool.origAddr[head]! + pool.dataOffset + moved) | 0
+      if (xskqProdReserveDesc(rx, addr, 0, len, 0)) return 1
+      xs.rxQueueFull++
+      xpFree(pool, head)
+      return -ERRNO.ENOBUFS
+    }
+  }
   const len = xdpGetBuffLen(xdp)
   const err = xskRcvCheck(xs, xdp, len)
   if (err !== 0) return err
@@ -33,7 +55,7 @@ function xskRcvCheck(xs: XdpSock, xdp: XdpBuff, len: number): number {
   if (xs.state !== XSK_BOUND) return -ERRNO.ENXIO
   // A socket that only sends has no ring to receive into.
   if (xs.rx === null) return -ERRNO.EINVAL
-  if (xs.dev!.id !== xdp.rxDev || xs.queueId !== xdp.rxQueueIndex) return -ERRNO.EINVAL
+  if (xs.devId !== xdp.rxDev || xs.queueId !== xdp.rxQueueIndex) return -ERRNO.EINVAL
   if (len > xs.pool!.frameBytes && !xs.sg) {
     xs.rxDropped++
     return -ERRNO.ENOSPC

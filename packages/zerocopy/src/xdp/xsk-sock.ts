@@ -30,6 +30,8 @@ export class XdpSock implements XskSlot {
   umem: XdpUmem | null = null
   pool: XskBuffPool | null = null
   dev: NetDevice | null = null
+  /** Its id, at hand. */
+  devId = 0
   queueId = 0
   zc = false
   sg = false
