@@ -92,7 +92,7 @@ const brief = (data: Uint8Array): string =>
   data.length <= 16 ? Buffer.from(data).toString('hex') : crypto.createHash('sha256').update(data).digest('hex')
 
 /** All bytes of the latest receive. */
-const got = { bytes: new Uint8Array(0) }
+const got: { bytes: Uint8Array } = { bytes: new Uint8Array(0) }
 
 interface Got {
   readonly ret: number
@@ -114,6 +114,7 @@ function recv(process: Process, fd: number, len: number, flags = 0): Got {
 function recvPatiently(process: Process, fd: number, len: number): Got | null {
   const parts: Uint8Array[] = []
   let all: Got | null = null
+  let seen = false
   let left = len
   for (let tries = 0; tries < 4 && left > 0; tries += 1) {
     // Whether what came meanwhile belongs to the same receive, is seen before it is taken.
@@ -122,7 +123,8 @@ function recvPatiently(process: Process, fd: number, len: number): Got | null {
     if (part.ret <= 0) break
     parts.push(got.bytes)
     left -= part.ret
-    all = { ...part, ret: len - left, eor: part.eor || (all?.eor ?? false), data: '' }
+    seen ||= part.eor
+    all = { ...part, ret: len - left, eor: part.eor || seen, data: '' }
     process.kernel.passTime(1e9)
   }
   return all === null ? null : { ...all, data: brief(Buffer.concat(parts)) }

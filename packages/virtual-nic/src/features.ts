@@ -29,6 +29,7 @@ export const NETIF_F_LOOPBACK = 1 << 21
 export const NETIF_F_LRO = 1 << 22
 export const NETIF_F_GRO_HW = 1 << 23
 export const NETIF_F_VLAN_CHALLENGED = 1 << 24
+export const NETIF_F_HW_TLS_TX = 1 << 25
 
 /** Models `NETIF_F_ALL_TSO`. */
 export const NETIF_F_ALL_TSO = NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN | NETIF_F_TSO_MANGLEID

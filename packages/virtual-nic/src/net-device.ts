@@ -140,6 +140,8 @@ export class NetDevice {
   txQueueLen = 1000
   /** Link speed as ethtool tells it, in Mbit/s; 0 where nobody knows. */
   speed = 0
+  /** Models `tlsdev_ops`: connections whose records the card encrypts, as kTLS hands them over; null on cards that cannot. */
+  tlsdevOps: { tlsDevAdd(flow: object): number; tlsDevDel(flow: object): void } | null = null
   /** Models `promiscuity` and `allmulti`: how many want it. */
   promiscuity = 0
   allmulti = 0

@@ -119,6 +119,7 @@ export {
   TLS_RECORD_TYPE_HANDSHAKE,
 } from './tls/tls-framing.js'
 export { type TlsUlpOps, tlsInit } from './tls/tls-main.js'
+export { TlsNicEngine, tlsNicAttach } from './tls/tls-nic.js'
 export { SOL_TLS, TLS_GET_RECORD_TYPE, TLS_SET_RECORD_TYPE } from './tls/tls-record-type.js'
 export { TLS_RX, TLS_RX_EXPECT_NO_PAD, TLS_TX, TLS_TX_ZEROCOPY_RO } from './tls/tls-sockopt.js'
 

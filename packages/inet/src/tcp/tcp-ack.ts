@@ -420,6 +420,7 @@ export function tcpAck(cpu: Cpu, sk: Sock, skb: SkBuff, initial: number): number
   if (after(ack, tp.sndNxt)) return ACK_UNSENT_DATA
   if (after(ack, priorUna)) {
     flag |= FLAG_SND_UNA_ADVANCED
+    if (tp.cleanAcked !== null) tp.cleanAcked(cpu, sk, ack)
     tp.retransmits = 0
   }
   const priorFack = tcpIsSack(tp) ? tcpHighestSackSeq(tp) : tp.sndUna

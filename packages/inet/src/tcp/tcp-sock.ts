@@ -258,6 +258,8 @@ export class TcpSock {
   acceptQueue: RequestSockQueue | null = null
   /** The protocol above this socket (`icsk_ulp_ops`), or null. */
   ulpOps: import('./tcp-ulp.js').TcpUlpOps | null = null
+  /** Models `icsk_clean_acked`: who keeps what was sent until it is acknowledged, or null. */
+  cleanAcked: ((cpu: import('@netmem/base').Cpu, sk: Sock, ack: number) => void) | null = null
   /** Bind bucket that the local port is held by, or null. */
   bindBucket: import('./inet-bind.js').InetBindBucket | null = null
   bind2Bucket: import('./inet-bind.js').InetBindBucket | null = null

@@ -97,7 +97,9 @@ export function tlsTransport(env: TcpEnv): TlsTransport {
     readSock: tcpReadSock,
     epollinReady: tcpEpollinReady,
     writeSeq: (sk) => tcpSk(sk).writeSeq,
-    sndUna: (sk) => tcpSk(sk).sndUna,
+    cleanAcked: (sk, freed) => {
+      tcpSk(sk).cleanAcked = freed
+    },
     writeCollapseFence: (sk) => {
       const skb = tcpWriteQueueTail(sk)
       if (skb !== null) skb.cb2 |= TCPCB_EOR

@@ -68,6 +68,15 @@ export function auditTlsSock(ctx: TlsContext): void {
       () => `${name}: ciphertext has room for ${room} bytes`,
     )
   }
+  if (ctx.device !== null) {
+    let end: number | null = null
+    for (const record of ctx.device.recordsList) {
+      auditMsg(ctx, record.msg, `${name}: a record of its device`)
+      const start = (record.endSeq - record.msg.size) | 0
+      check(end === null || start === end, () => `${name}: a record begins at ${start}, not at ${end}`)
+      end = record.endSeq
+    }
+  }
   if (swRx === null) return
   const anchor = swRx.strp.anchor as SkBuff
   if (!swRx.strp.copyMode)

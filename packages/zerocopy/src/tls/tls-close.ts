@@ -2,11 +2,11 @@
  * The end of a TLS socket: what TCP will not take any more is lost, keys and records go, and TCP gets its operations back.
  */
 import type { Cpu } from '@netmem/base'
-import { kfree } from '@netmem/memory'
 import { pageFragRelease } from '@netmem/page-frag'
 import type { Sock, Task } from '@netmem/sockmem'
 import { TLS_BASE, TLS_HW, TLS_SW, type TlsContext, tlsGetCtx } from './tls-context.js'
-import { tlsDeviceFreeCtxTx, tlsDeviceFreeResourcesTx } from './tls-device.js'
+import { tlsCtxFree } from './tls-ctx-free.js'
+import { tlsDeviceFreeResourcesTx } from './tls-device.js'
 import { TLS_MIB, tlsDecStats } from './tls-env.js'
 import {
   tlsSwCancelWorkTx,
@@ -28,8 +28,8 @@ export function tlsSkProtoClose(cpu: Cpu, task: Task, sk: Sock): number {
   env.transport.releaseSock(cpu, sk)
   if (ctx.txConf === TLS_SW) tlsSwFreeCtxTx(cpu, ctx)
   if (ctx.rxConf === TLS_SW) tlsSwFreeCtxRx(cpu, ctx)
+  // What the device may have to send again stays until the last packet is gone.
   if (ctx.txConf !== TLS_HW) sk.ulpData = null
-  else tlsDeviceFreeCtxTx(cpu, ctx)
   const ret = ctx.baseOps.release(cpu, task, sk)
   if (ctx.txConf !== TLS_HW) tlsCtxFree(cpu, ctx)
   pageFragRelease(env.socks.mem, cpu, env.kworker.taskFrag, 'tls_sk_proto_close')
@@ -50,17 +50,4 @@ function tlsSkProtoCleanup(cpu: Cpu, task: Task, ctx: TlsContext): void {
     tlsSwReleaseResourcesRx(cpu, sk)
     tlsDecStats(sk, TLS_MIB.CurrRxSw)
   }
-}
-
-/** Models `tls_ctx_free`: the keys are gone. */
-export function tlsCtxFree(cpu: Cpu, ctx: TlsContext): void {
-  const { env } = ctx
-  for (const info of [ctx.cryptoSend, ctx.cryptoRecv]) {
-    info?.key.fill(0)
-    info?.iv.fill(0)
-    info?.salt.fill(0)
-  }
-  env.contexts[ctx.id] = null
-  env.freeIds.push(ctx.id)
-  kfree(env.socks.mem, cpu, ctx.addr, 'tls_ctx_free')
 }

@@ -114,6 +114,9 @@ export class TlsContext {
   readonly baseOps: SockOps
   skWriteSpace: SockCallback | null = null
 
+  /** Its own port: the socket's may be given back while packets are on their way. */
+  readonly localPort: number
+
   constructor(
     readonly env: TlsEnv,
     /** Its number in `env.contexts`, by which timers find it. */
@@ -121,6 +124,7 @@ export class TlsContext {
     readonly sk: Sock,
   ) {
     this.baseOps = sk.ops
+    this.localPort = sk.num
   }
 }
 

@@ -2,6 +2,7 @@
  * One machine's kTLS: what all its TLS sockets share, and what it needs from TCP, which is in a package above.
  */
 import type { Cpu, EventQueue, Ns } from '@netmem/base'
+import { IovIter } from '@netmem/memory'
 import type { PageFrag } from '@netmem/page-frag'
 import { AllocSkbError, type SkBuff } from '@netmem/skbuff'
 import { Msg, mibIndex, type Sock, type SockCallback, type SockEnv, type SockOps, Task } from '@netmem/sockmem'
@@ -33,11 +34,12 @@ export interface TlsTransport {
   readSock(cpu: Cpu, sk: Sock, actor: TlsReadActor, wantsMore: () => boolean): void
   /** Models `tcp_epollin_ready`. */
   epollinReady(sk: Sock, target: number): boolean
-  /** Next sequence number that is written, and the oldest that is not acknowledged. */
+  /** Models `tcp_sk(sk)->write_seq`: the next sequence number that is written. */
   writeSeq(sk: Sock): number
-  sndUna(sk: Sock): number
   /** Models `tcp_write_collapse_fence`: what is queued and what comes later stay different packets. */
   writeCollapseFence(sk: Sock): void
+  /** Models `clean_acked_data_enable`: `freed(cpu, sk, ack)` for every ACK of something new. */
+  cleanAcked(sk: Sock, freed: (cpu: Cpu, sk: Sock, ack: number) => void): void
   /** Models `get_netdev_for_sock`: the device that its packets leave by, null when there is no route. */
   netdevFor(sk: Sock): NetDevice | null
 }
@@ -131,6 +133,7 @@ export class TlsEnv {
   readonly bvecOffset = new Int32Array(1)
   readonly bvecLen = new Int32Array(1)
   readonly spliceMsg = new Msg()
+  readonly pageIter = new IovIter()
   readonly sockFrag: PageFrag = newSockFrag()
   readonly allocError = new AllocSkbError()
   /** Who work runs as: a kworker, which has no memory of its own here. */
