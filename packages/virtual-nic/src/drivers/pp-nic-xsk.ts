@@ -21,6 +21,7 @@ import {
   XDP_REDIRECT,
   XDP_TX,
   XdpBuff,
+  type XdpTarget,
   type XskSlot,
 } from '../xdp.js'
 import { xdpConvertBuffToFrame, xdpReturnBuff } from '../xdp-frame.js'
@@ -129,7 +130,8 @@ function cleanRx(
       continue
     }
     // The rest of `xdpDoRedirect` is finding out where to: the last frame's socket is among those to flush already.
-    const xsk = xdp.target === null ? null : xdp.target.xsk
+    const target = xdp.target as XdpTarget | null
+    const xsk = target === null ? null : target.xsk
     const rc = xsk !== null && xsk === last ? xsk.rcv(cpu, xdp) : xdpDoRedirect(env, cpu, xdp)
     if (rc < 0) {
       dev.stats[RX_DROPPED]!++
