@@ -13,6 +13,11 @@ export class InputError extends Error {
     super(message)
     this.name = 'InputError'
   }
+
+  /** By name: a command that is bundled apart has a class of its own. */
+  static override [Symbol.hasInstance](error: unknown): boolean {
+    return error instanceof Error && error.name === 'InputError'
+  }
 }
 
 /** One line from any thrown value: control characters and line breaks of a hostile name cannot split it. */
