@@ -83,7 +83,7 @@ export function bootKernel(params: BootParams): Kernel {
   const inet = inetInit({ socks, devs, seed, ...(params.crypto === undefined ? {} : { crypto: params.crypto }) })
   const packet = packetInit({ socks, devs, seed })
   const xsk = xskInit(socks, devs)
-  const vfs = vfsInit({ mem, profile, trace, sysctls, seed })
+  const vfs = vfsInit({ mem, cpu: cpus[0]!, profile, trace, sysctls, seed })
   const kernel = new Kernel({
     profile,
     cpus,

@@ -12,7 +12,7 @@ import { auditSkbs } from '@netmem/skbuff/testing'
 import { auditSocks } from '@netmem/sockmem/testing'
 import { auditNetDevs } from '@netmem/virtual-nic/testing'
 import type { TlsEnv } from '@netmem/zerocopy'
-import { auditTls } from '@netmem/zerocopy/testing'
+import { auditTls, auditVfs } from '@netmem/zerocopy/testing'
 import type { Kernel } from './kernel.js'
 
 /** Runs the audits of all packages. @throws Error whose message names the law that does not hold. */
@@ -24,6 +24,7 @@ export function auditKernel(kernel: Kernel): void {
   auditSocks(kernel.socks)
   auditInet(kernel.inet)
   auditTls(kernel.inet.owned.tls as TlsEnv)
+  auditVfs(kernel.vfs)
 }
 
 /**

@@ -18,7 +18,7 @@ const trace = new Trace()
 const cpu = new Cpu(0, 0)
 const mem = memoryCreate({ profile, bytes: 64 << 20, cpus: 1, trace })
 const sysctls = new Sysctls(profile)
-const vfs = vfsInit({ mem, profile, trace, sysctls })
+const vfs = vfsInit({ mem, cpu, profile, trace, sysctls })
 const task = new Task(1, cpu, new NetNs(0, profile, sysctls))
 let copied = 0
 trace.copy = (_cpu, _site, bytes) => {

@@ -36,7 +36,7 @@ export function auditVfs(vfs: Vfs, quiet = false): void {
   for (const [uid, user] of vfs.users)
     if (user.pipeBufs !== (users.get(user) ?? 0))
       throw new Error(`user ${uid} is charged ${user.pipeBufs} slots and has pipes of ${users.get(user) ?? 0}`)
-  if (vfs.zeroPage !== NO_PFN) hold(vfs.zeroPage)
+  hold(vfs.zeroPage)
   for (const [pfn, count] of held) checkPage(mem, pfn, count, quiet)
 }
 

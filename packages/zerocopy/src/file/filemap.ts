@@ -41,7 +41,7 @@ export function filemapRead(cpu: Cpu, _task: Task, file: File, msg: Msg, at: Lof
 /** The page at `index`; for a hole of a tmpfs file the page of zeros. */
 function pageToRead(cpu: Cpu, inode: Inode, ra: FileRaState, index: number, bytes: number): Pfn {
   const pfn = filemapGetPage(cpu, inode, ra, index, bytes)
-  return pfn === NO_PFN && inode.isShmem ? inode.vfs.zeroPageOf(cpu) : pfn
+  return pfn === NO_PFN && inode.isShmem ? inode.vfs.zeroPage : pfn
 }
 
 /** Models `generic_write_checks` (fs/read_write.c). @returns bytes that may be written at `at`, 0, or -EFBIG. */
@@ -100,7 +100,7 @@ export function filemapSpliceRead(cpu: Cpu, _task: Task, file: File, at: Loff, p
     let pfn = filemapGetPage(cpu, inode, ra, index, left)
     let ops = PAGE_CACHE_PIPE_BUF
     if (pfn === NO_PFN && inode.isShmem) {
-      pfn = inode.vfs.zeroPageOf(cpu)
+      pfn = inode.vfs.zeroPage
       ops = ZERO_PIPE_BUF
     }
     if (pfn === NO_PFN) return spliced > 0 ? spliced : -ERRNO.ENOMEM

@@ -14,6 +14,8 @@ import type { Inode } from './inode.js'
 /** What a machine brings. `Kernel` has all of it. */
 export interface VfsParams {
   readonly mem: Memory
+  /** Which boots. */
+  readonly cpu: Cpu
   readonly profile: KernelProfile
   readonly trace: Trace
   /** The machine's sysctls: `fs.pipe-*`. */
@@ -46,8 +48,8 @@ export class Vfs {
   readonly users = new Map<number, UserStruct>()
   readonly pipes = new Set<Pipe>()
   readonly inodes = new Set<Inode>()
-  /** Models `ZERO_PAGE(0)`: what holes of a tmpfs file read as. Taken when it is first wanted. */
-  zeroPage = NO_PFN as Pfn
+  /** Models `ZERO_PAGE(0)`: what holes of a tmpfs file read as. */
+  readonly zeroPage: Pfn
   /** State of /dev/random's generator. */
   randomState: number
 
@@ -71,6 +73,9 @@ export class Vfs {
     this.pipeUserPagesHard = sysctls.numbers('fs.pipe-user-pages-hard', [0])
     this.pipeUserPagesSoft = sysctls.numbers('fs.pipe-user-pages-soft', [16384])
     this.randomState = (params.seed ?? 1) | 1
+    const { gfp } = this.mem
+    this.zeroPage = allocPages(this.mem, params.cpu, gfp.GFP_KERNEL | gfp.ZERO, 0, -1, 'mm_init')
+    if (this.zeroPage === NO_PFN) throw new RangeError('no memory for the page of zeros')
   }
 
   /** @returns the account of a user. */
@@ -81,15 +86,6 @@ export class Vfs {
       this.users.set(uid, user)
     }
     return user
-  }
-
-  /** @returns the page of zeros, NO_PFN without memory. */
-  zeroPageOf(cpu: Cpu): Pfn {
-    if (this.zeroPage === NO_PFN) {
-      const { gfp } = this.mem
-      this.zeroPage = allocPages(this.mem, cpu, gfp.GFP_KERNEL | gfp.ZERO, 0, -1, 'mm_init')
-    }
-    return this.zeroPage
   }
 }
 
