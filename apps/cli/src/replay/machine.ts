@@ -4,11 +4,10 @@
  * event after the other, so that programs and peers act at the moment they are woken.
  */
 import { assert, type EventQueue, type Pfn } from '@netmem/base'
-import { type Device, DMA_BIT_MASK, deviceCreate, dmaSetMaskAndCoherent } from '@netmem/dma'
 import { inet6AddrAdd, inetAddrAdd, inetRouteAdd, neighAdd } from '@netmem/inet'
 import { bootKernel, type Kernel } from '@netmem/kernel-model'
 import { allocPages, freePages, pageAddress } from '@netmem/memory'
-import { pagePoolGetStats } from '@netmem/page-pool'
+import { type PagePoolStats, pagePoolGetStats } from '@netmem/page-pool'
 import { skbDeferFreeFlush } from '@netmem/skbuff'
 import {
   devClose,
@@ -18,20 +17,15 @@ import {
   localBhDisable,
   localBhEnable,
   type NetDevice,
-  type PpNic,
-  ppNicCreate,
-  ppNicDestroy,
+  type NicHw,
 } from '@netmem/virtual-nic'
 import type { HostAddress } from '../capture/address.js'
 import type { SourceWindow } from '../capture/byte-source.js'
 import { ETH_HLEN } from '../capture/frame.js'
 import { InputError } from '../errors.js'
+import { Card, dmaParams } from './card.js'
 import type { ReplayOptions } from './options.js'
 
-/** What the card waits for before it interrupts, as drivers set it when nothing else is asked for. */
-const RX_USECS = 20
-const RX_FRAMES = 32
-const TX_RING = 1024
 /** The largest frame that the card takes, in pieces: a segmentation offload frame of 64 KiB. */
 export const MAX_CARD_FRAME = 65536 + ETH_HLEN + 16
 /** A gateway that answers for every peer, so that each needs no neighbour entry: 192.0.0.9. */
@@ -53,7 +47,8 @@ export enum Cable {
 export class Machine {
   readonly clock: EventQueue
   readonly dev: NetDevice
-  readonly nic: PpNic
+  readonly card: Card
+  private readonly hw: NicHw
   readonly hostMac = Uint8Array.of(2, 0, 0, 0, 0, 1)
   readonly peerMac = Uint8Array.of(2, 0, 0, 0, 0, 2)
   /** Both addresses as they begin a frame to the host: three big-endian words. */
@@ -66,7 +61,6 @@ export class Machine {
   onSent: SentHook = () => {}
   /** By `Cable`: counters that soon pass 2^31. */
   readonly cable = new Float64Array(Cable.Count)
-  private readonly device: Device
   private readonly windowPfn: Pfn
   private readonly scratchAt: number
 
@@ -86,26 +80,13 @@ export class Machine {
     const length = 4096 << WINDOW_ORDER
     this.window = { bytes: kernel.mem.u8, at: start, length: length - SCRATCH_BYTES }
     this.scratchAt = start + length - SCRATCH_BYTES
-    this.device = deviceCreate(kernel.dma, { name: '0000:00:03.0', driver: 'pp_nic' })
-    dmaSetMaskAndCoherent(this.device, DMA_BIT_MASK(64))
-    const dev = ppNicCreate(kernel.devs, {
-      name: 'eth0',
-      device: this.device,
-      queues: options.cpus,
-      rxRing: options.ring,
-      txRing: TX_RING,
-      rxUsecs: RX_USECS,
-      rxFrames: Math.min(RX_FRAMES, options.ring >> 1),
-      maxFrameBytes: MAX_CARD_FRAME,
-      // A capture of an offloading host holds unfinished checksums, a cut frame none at all.
-      rxChecksum: 'trust',
-    })
-    assert(typeof dev !== 'number', 'the network card could not be made')
+    this.card = new Card(kernel, options, mtu, MAX_CARD_FRAME)
+    const { dev, hw } = this.card
     this.dev = dev
-    this.nic = dev.priv as PpNic
+    this.hw = hw
     kernel.initNet.devices.set('eth0', dev)
     ethHwAddrSet(dev, '02:00:00:00:00:01')
-    this.nic.hw.wire = {
+    hw.wire = {
       receive: (bytes, at, len) => {
         this.cable[Cable.FramesSent] += 1
         this.cable[Cable.BytesSent] += len
@@ -148,14 +129,14 @@ export class Machine {
     this.cable[Cable.BytesIn] += wireBytes
     const { u8 } = this.kernel.mem
     if (capBytes === wireBytes && bytes === u8) {
-      this.nic.hw.receive(u8, at, wireBytes)
+      this.hw.receive(u8, at, wireBytes)
       return
     }
     const to = this.scratchAt
     if (bytes === u8) u8.copyWithin(to, at, at + capBytes)
     else u8.set(bytes.subarray(at, at + capBytes), to)
     u8.fill(0, to + capBytes, to + wireBytes)
-    this.nic.hw.receive(u8, to, wireBytes)
+    this.hw.receive(u8, to, wireBytes)
   }
 
   /** Lets virtual time pass until `toNs`. */
@@ -187,20 +168,17 @@ export class Machine {
   /** Frames that found no descriptor, and frames longer than the card takes. */
   get missed(): number {
     let missed = 0
-    for (const queue of this.nic.queues) missed += queue.hw.stats[0]
+    for (const queue of this.hw.queues) missed += queue.stats[0]
     return missed
   }
 
   get oversize(): number {
-    return this.nic.hw.oversize
+    return this.hw.oversize
   }
 
-  /** Requests to the page pool of a queue, and those that it served itself. */
-  poolStats(queue: number): { requests: number; hits: number } | null {
-    const { pool } = this.nic.queues[queue].rx
-    if (pool === null) return null
-    const { fast, refill, slow } = pagePoolGetStats(pool)
-    return { requests: fast + refill + slow, hits: fast + refill }
+  /** What each page pool of the card was asked for, and what became of its pages. */
+  poolStats(): PagePoolStats[] {
+    return this.card.pools.map(pagePoolGetStats)
   }
 
   /** Takes the card down and gives back what the replay itself holds. */
@@ -214,8 +192,7 @@ export class Machine {
       localBhEnable(kernel.devs, home)
     }
     devClose(dev, cpu)
-    ppNicDestroy(dev, cpu)
-    kernel.links.remove(dev)
+    this.card.remove(cpu)
     freePages(kernel.mem, cpu, this.windowPfn, WINDOW_ORDER, 'capture')
   }
 }
@@ -230,6 +207,7 @@ export function bootMachine(options: ReplayOptions): Kernel {
     seed: options.seed,
     limits: 'memory',
     syscallNs: 0,
+    dma: dmaParams(options.dma, options.memoryBytes),
   })
   for (const [name, text] of options.sysctl) {
     const now = kernel.sysctlRead(kernel.initNet, name)

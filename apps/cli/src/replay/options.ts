@@ -3,6 +3,7 @@ import type { KernelProfile } from '@netmem/base'
 import { type HostAddress, parseAddress } from '../capture/address.js'
 import { InputError } from '../errors.js'
 import { byteSize, factor, kernelOf, powerOfTwo, whole } from '../quantities.js'
+import { DMA_KINDS, type DmaKind, DRIVERS, type DriverName } from './card.js'
 
 /** How fast programs read: at once, never, or so many bytes a second. */
 export type Reader =
@@ -24,6 +25,8 @@ export interface ReplayOptions {
   readonly cpus: number
   readonly memoryBytes: number
   readonly ring: number
+  readonly driver: DriverName
+  readonly dma: DmaKind
   /** Null: what the capture needs. */
   readonly mtu: number | null
   readonly speed: number
@@ -55,10 +58,20 @@ export function replayOptions(given: Record<string, unknown>): ReplayOptions {
     cpus: whole('--cpus', text('cpus'), 1, 64),
     memoryBytes: byteSize('--memory', text('memory'), 64 << 20, 4 * 1024 ** 3, 1024),
     ring: powerOfTwo('--ring', text('ring'), 16, 16384),
+    driver: oneOf('--driver', given.driver, DRIVERS, 'page-pool'),
+    dma: oneOf('--dma', given.dma, DMA_KINDS, 'direct'),
     mtu: given.mtu === undefined ? null : whole('--mtu', text('mtu'), 68, 65535),
     speed: factor('--speed', text('speed')),
     seed: whole('--seed', text('seed'), 0, 4294967295),
   }
+}
+
+/** @returns the one that was chosen, or `otherwise` when none was. */
+function oneOf<T extends string>(name: string, given: unknown, names: Readonly<Record<T, string>>, otherwise: T): T {
+  const chosen = given === undefined ? otherwise : String(given)
+  if (!Object.hasOwn(names, chosen))
+    throw new InputError(`${name} ${chosen}: expected one of ${Object.keys(names).join(', ')}`)
+  return chosen as T
 }
 
 function parseReader(text: string): Reader {

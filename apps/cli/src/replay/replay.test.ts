@@ -93,6 +93,39 @@ describe('bundled captures', () => {
   })
 })
 
+describe('drivers and what stands between them and memory', () => {
+  const drivers = ['page-pool', 'header-split', 'ring', 'e1000', 'e1000e']
+  for (const driver of drivers)
+    for (const dma of driver === 'page-pool' || driver === 'e1000e' ? ['direct', 'iommu', 'swiotlb'] : ['direct'])
+      it(`delivers the same over ${driver} and ${dma}, with nothing left over`, () => {
+        const plain = replay(capture('dns-burst.pcap'))
+        const result = lawful(replay(capture('dns-burst.pcap'), { driver, dma }))
+        expect(result.packets).toEqual(plain.packets)
+        expect(result.bytes.readByPrograms).toBe(plain.bytes.readByPrograms)
+        expect(result.machine).toMatchObject({ driver, dma })
+        expect(result.dma.bounces > 0).toBe(dma === 'swiotlb')
+        expect(result.dma.iommuMaps > 0).toBe(dma === 'iommu')
+        expect(result.dma.pools).toHaveLength(driver === 'page-pool' || driver === 'header-split' ? 1 : 0)
+        // The card went away: whatever was mapped is not any more.
+        expect(result.dma.iommuUnmaps).toBe(result.dma.iommuMaps)
+        expect(replayText(result)).toMatch(new RegExp(`driver ${driver}`))
+      })
+
+  it('maps a pool page once and a classic buffer for every frame', () => {
+    const pool = replay(capture('web-download.pcap'))
+    const ring = replay(capture('web-download.pcap'), { driver: 'e1000e' })
+    expect(ring.dma.maps).toBeGreaterThan(2 * pool.dma.maps)
+    expect(pool.dma.pools[0]!.hitRate).toBeGreaterThan(0.9)
+  })
+
+  it('says what would be right', () => {
+    expect(() => replay(capture('dns-burst.pcap'), { driver: 'e100' })).toThrow(/page-pool, header-split, ring/)
+    expect(() => replay(capture('dns-burst.pcap'), { dma: 'none' })).toThrow(/direct, iommu, swiotlb/)
+    expect(() => replay(capture('jumbo.pcap'), { driver: 'e1000' })).toThrow(/MTU up to 1500.*--driver ring/)
+    lawful(replay(capture('jumbo.pcap'), { driver: 'ring' }))
+  })
+})
+
 describe('hostile captures', () => {
   /** Changes bytes of the file behind its header; most captures stay readable, their packets do not. */
   const damage = (name: string, prng: Prng): Uint8Array => {

@@ -117,6 +117,7 @@ export function replayCapture(
   engine.close()
   const sockets = socketFacts(programs)
   const caches = cacheFacts(machine, watch)
+  const pools = machine.poolStats()
   watch.stop()
   programs.closeAll()
   machine.down()
@@ -153,6 +154,8 @@ export function replayCapture(
         cpus: options.cpus,
         memoryBytes: options.memoryBytes,
         ring: options.ring,
+        driver: options.driver,
+        dma: options.dma,
         mtu,
         reader: options.readerText,
         speed: options.speed,
@@ -194,7 +197,7 @@ export function replayCapture(
       allocations: watch.allocations(),
       caches,
       copies: watch.copies(),
-      dma: watch.dma(machine.cable[Cable.BytesIn], machine.cable[Cable.BytesSent]),
+      dma: watch.dma(machine.cable[Cable.BytesIn], machine.cable[Cable.BytesSent], pools),
       sockets,
       timeline: {
         bucketNs: timeline.bucketNs,
@@ -398,16 +401,14 @@ function limitFacts(drops: Record<string, number>, heldBack: number, unsent: num
 
 function cacheFacts(machine: Machine, watch: Watch): ReplayResult['caches'] {
   const facts: { cache: string; requests: number; hits: number; about: string }[] = []
-  for (const { index } of machine.nic.queues) {
-    const stats = machine.poolStats(index)
-    if (stats !== null)
-      facts.push({
-        cache: machine.nic.queues.length === 1 ? 'page pool' : `page pool ${index}`,
-        requests: stats.requests,
-        hits: stats.hits,
-        about: 'receive buffers, as pages used again',
-      })
-  }
+  const pools = machine.poolStats()
+  for (const [index, { fast, refill, slow }] of pools.entries())
+    facts.push({
+      cache: pools.length === 1 ? 'page pool' : `page pool ${index}`,
+      requests: fast + refill + slow,
+      hits: fast + refill,
+      about: 'receive buffers, as pages used again',
+    })
   facts.push(...watch.slabFacts())
   return facts
 }

@@ -48,6 +48,8 @@ export interface MachineFacts {
   readonly cpus: number
   readonly memoryBytes: number
   readonly ring: number
+  readonly driver: string
+  readonly dma: string
   readonly mtu: number
   readonly reader: string
   readonly speed: number
@@ -130,6 +132,27 @@ export interface DmaFacts {
   readonly maps: number
   readonly unmaps: number
   readonly syncs: number
+  /** Transfers that went through the bounce pool, and their bytes. */
+  readonly bounces: number
+  readonly bouncedBytes: number
+  /** Pages given to the IOMMU and taken from it. */
+  readonly iommuMaps: number
+  readonly iommuUnmaps: number
+  /** One per receive queue whose driver has a page pool: the kernel's statistics. */
+  readonly pools: readonly PoolFacts[]
+}
+
+export interface PoolFacts {
+  /** Pages taken: from the cache, after a refill from the ring, from the page allocator. */
+  readonly fast: number
+  readonly refill: number
+  readonly slow: number
+  /** Pages that came back: to the cache, to the ring; and that left the pool. */
+  readonly cached: number
+  readonly ring: number
+  readonly released: number
+  /** Share of requests that the page allocator did not see, 0 to 1. */
+  readonly hitRate: number
 }
 
 export interface SocketTotals {

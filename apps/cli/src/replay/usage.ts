@@ -102,8 +102,7 @@ export class Usage {
 
   private poolPages(): number {
     let pages = 0
-    for (const { rx } of this.machine.nic.queues)
-      if (rx.pool !== null) pages += (rx.pool.holdCnt - rx.pool.releaseCnt) >>> 0
+    for (const pool of this.machine.card.pools) pages += (pool.holdCnt - pool.releaseCnt) >>> 0
     return pages
   }
 }

@@ -6,8 +6,9 @@
 import type { Trace } from '@netmem/base'
 import { traceSubscribe } from '@netmem/base'
 import type { Memory } from '@netmem/memory'
+import type { PagePoolStats } from '@netmem/page-pool'
 import { gsoSegs, type SkBuff, type Skbuffs } from '@netmem/skbuff'
-import type { AllocationFacts, CacheFacts, CopyFacts, DmaFacts } from './result.js'
+import type { AllocationFacts, CacheFacts, CopyFacts, DmaFacts, PoolFacts } from './result.js'
 
 /** Counts by a pair of names: a short list that is searched from where it hit last, since events come in runs. */
 class PairCounts {
@@ -64,6 +65,10 @@ export class Watch {
   maps = 0
   unmaps = 0
   syncs = 0
+  bounces = 0
+  private readonly bounced = new Float64Array(1)
+  iommuMaps = 0
+  iommuUnmaps = 0
   readonly warnings: string[] = []
   private readonly end: () => void
   /** Slabs that each cache had taken before the replay, by its number. */
@@ -94,6 +99,16 @@ export class Watch {
       },
       dmaSyncSingleForDevice: () => {
         this.syncs += 1
+      },
+      swiotlbBounced: (_dev, _dma, bytes) => {
+        this.bounces += 1
+        this.bounced[0] += bytes
+      },
+      iommuMap: () => {
+        this.iommuMaps += 1
+      },
+      iommuUnmap: () => {
+        this.iommuUnmaps += 1
       },
       kfreeSkb: (_cpu, addr, _location, _protocol, reason) => this.drop(addr, reason),
       printk: (words) => this.warn(words),
@@ -165,9 +180,29 @@ export class Watch {
     return { bytes, calls, bySite }
   }
 
-  dma(toMemoryBytes: number, fromMemoryBytes: number): DmaFacts {
-    return { toMemoryBytes, fromMemoryBytes, maps: this.maps, unmaps: this.unmaps, syncs: this.syncs }
+  dma(toMemoryBytes: number, fromMemoryBytes: number, pools: readonly PagePoolStats[]): DmaFacts {
+    const { maps, unmaps, syncs, bounces, iommuMaps, iommuUnmaps } = this
+    return {
+      toMemoryBytes,
+      fromMemoryBytes,
+      maps,
+      unmaps,
+      syncs,
+      bounces,
+      bouncedBytes: this.bounced[0],
+      iommuMaps,
+      iommuUnmaps,
+      pools: pools.map(poolFacts),
+    }
   }
+}
+
+/** A pool's own statistics, in the words of the report. */
+function poolFacts(stats: PagePoolStats): PoolFacts {
+  const { fast, refill, slow, cached, ring, ringFull, releasedRefcnt } = stats
+  const requests = fast + refill + slow
+  const hitRate = requests === 0 ? 1 : (fast + refill) / requests
+  return { fast, refill, slow, cached, ring, released: ringFull + releasedRefcnt, hitRate }
 }
 
 /** Pages of the programs' own buffers come from here: they are no network memory. */

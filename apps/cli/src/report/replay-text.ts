@@ -48,8 +48,8 @@ function heading({ capture, machine, packets: { read } }: ReplayResult): string[
   ].join('')
   return [
     `${title(capture.file)}  ${capture.format},${links} ${plural(read, 'packet')} in ${durationText(capture.durationNs)}`,
-    `${host}, ${machine.kernel}, ${plural(machine.cpus, 'CPU')}, ${memoryText(machine.memoryBytes)}, ring ${machine.ring}, driver ${machine.driver}${machine.dma === 'direct' ? '' : ` behind ${machine.dma}`}, MTU ${countText(machine.mtu)} B`,
-    `programs read ${readerWords(machine.reader)}${buffers}`,
+    `${host}, ${machine.kernel}, ${plural(machine.cpus, 'CPU')}, ${memoryText(machine.memoryBytes)}, ring ${machine.ring}, MTU ${countText(machine.mtu)} B`,
+    `programs read ${readerWords(machine.reader)}, driver ${machine.driver}${machine.dma === 'direct' ? '' : ` behind ${machine.dma}`}${buffers}`,
   ]
 }
 

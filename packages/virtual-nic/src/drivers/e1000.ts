@@ -17,15 +17,16 @@ const MAXIMUM_ETHERNET_VLAN_SIZE = 1522
 /** Models `E1000_DEFAULT_RXD` and `E1000_DEFAULT_TXD`. */
 const E1000_DEFAULT_DESCRIPTORS = 256
 
-/** What plugs a card in: where, and how its device reaches memory. */
-export type IntelNicParams = Pick<RingNicParams, 'name' | 'ns' | 'device'>
+/** What plugs a card in: where, how its device reaches memory, and what ethtool sets of it. */
+export type IntelNicParams = Pick<RingNicParams, 'name' | 'ns' | 'device'> &
+  Partial<Pick<RingNicParams, 'rxRing' | 'txRing' | 'rxUsecs' | 'rxFrames' | 'rxChecksum' | 'maxFrameBytes'>>
 
 /** Models `e1000_probe` (drivers/net/ethernet/intel/e1000/e1000_main.c). @returns the device, down; or -errno. */
 export function e1000Create(env: NetDevs, p: IntelNicParams): NetDevice | number {
   return ringNicCreate(env, {
-    ...p,
     rxRing: E1000_DEFAULT_DESCRIPTORS,
     txRing: E1000_DEFAULT_DESCRIPTORS,
+    ...p,
     bufBytes: MAXIMUM_ETHERNET_VLAN_SIZE,
     // `e1000_copybreak` compares before the checksum is taken off, and with its bound included.
     copybreak: COPYBREAK_DEFAULT - ETH_FCS_LEN + 1,

@@ -19,9 +19,9 @@ const PSP_MIN_BYTES = 17
 /** Models `e1000_probe` (drivers/net/ethernet/intel/e1000e/netdev.c). @returns the device, down; or -errno. */
 export function e1000eCreate(env: NetDevs, p: IntelNicParams): NetDevice | number {
   return ringNicCreate(env, {
-    ...p,
     rxRing: E1000_DEFAULT_DESCRIPTORS,
     txRing: E1000_DEFAULT_DESCRIPTORS,
+    ...p,
     bufBytes: RX_BUFFER_BYTES,
     copybreak: COPYBREAK_DEFAULT,
     keepMapped: false,
