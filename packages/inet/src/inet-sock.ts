@@ -41,8 +41,13 @@ export class InetSock {
   dst: Dst | null = null
   /** Models `cmsg_flags`: which control messages the user wants. */
   cmsgFlags = 0
-  /** The datagram being built with MSG_MORE or a cork. */
-  readonly cork = new Cork()
+  private corkInUse: Cork | null = null
+
+  /** The datagram being built with MSG_MORE or a cork; made when first asked for, as most sockets never cork. */
+  get cork(): Cork {
+    this.corkInUse ??= new Cork()
+    return this.corkInUse
+  }
 
   /** Models `ip_select_ttl`. */
   ttl(env: InetEnv, sk: Sock, _dst: Dst): number {

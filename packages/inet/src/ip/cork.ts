@@ -22,9 +22,21 @@ export class Cork {
   daddr = 0
   sport = 0
   dport = 0
-  /** IPv6 addresses of the flow. */
-  readonly saddr6 = new Int32Array(4)
-  readonly daddr6 = new Int32Array(4)
+  private flow6: Int32Array[] | null = null
+
+  /** IPv6 addresses of the flow: made when first asked for. */
+  get saddr6(): Int32Array {
+    return this.flowOf6()[0]
+  }
+
+  get daddr6(): Int32Array {
+    return this.flowOf6()[1]
+  }
+
+  private flowOf6(): Int32Array[] {
+    this.flow6 ??= [new Int32Array(4), new Int32Array(4)]
+    return this.flow6
+  }
 }
 
 /** Models `struct ipcm_cookie`: what one call says about its packet. Reused for every call. */

@@ -4,12 +4,10 @@
  */
 import { AF_INET6, type Sock, type SockEnv, TCP_LISTEN } from '@netmem/sockmem'
 import { ipv6AddrAny, ipv6AddrEqual } from '../ip6/ipv6-header.js'
+import { SocketHash } from '../socket-hash.js'
 import type { RequestSock } from './request-sock.js'
 import type { TimewaitSock } from './tcp-minisocks.js'
 import { tcpSk } from './tcp-sock.js'
-
-const EHASH_BITS = 12
-const EHASH_SIZE = 1 << EHASH_BITS
 
 /** The addresses and ports of a segment, seen from here. One per machine, filled before a look-up. */
 export class FlowKey {
@@ -50,8 +48,8 @@ const hashOfSk = (sk: Sock): number =>
 
 /** Models `struct inet_hashinfo`, as far as TCP's. */
 export class InetHashinfo {
-  /** First socket of each bucket; chained by `Sock.hashNext`. */
-  private readonly ehash = new Int32Array(EHASH_SIZE)
+  /** Connections, by the hash of both their ends; each keeps its own in `Sock.hashNext`. */
+  private readonly ehash = new SocketHash(256)
   private readonly listeners = new Map<number, Sock[]>()
   /** Requests and time-wait socks are few, and no hot path. */
   private readonly requests = new Map<number, RequestSock[]>()
@@ -65,8 +63,10 @@ export class InetHashinfo {
   /** Models `__inet_lookup_established`. */
   lookupEstablished(key: FlowKey): Sock | null {
     const table = this.socks.socks
-    for (let id = this.ehash[hashOfKey(key) & (EHASH_SIZE - 1)]!; id !== 0; ) {
-      const sk = table[id]!
+    const { ehash } = this
+    const hash = hashOfKey(key)
+    for (let at = ehash.probe(hash, -1); at >= 0; at = ehash.probe(hash, at)) {
+      const sk = table[ehash.idAt(at)]!
       if (
         sk.num === key.lport &&
         sk.dport === key.rport &&
@@ -77,7 +77,6 @@ export class InetHashinfo {
           : sk.rcvSaddr === key.laddr && sk.daddr === key.raddr)
       )
         return sk
-      id = sk.hashNext
     }
     return null
   }
@@ -123,20 +122,13 @@ export class InetHashinfo {
   // Cold path: once per connection.
 
   hashSock(sk: Sock): void {
-    const bucket = hashOfSk(sk) & (EHASH_SIZE - 1)
-    const first = this.ehash[bucket]!
-    sk.hashNext = first
-    sk.hashPrev = -1 - bucket
-    if (first !== 0) this.socks.socks[first]!.hashPrev = sk.id
-    this.ehash[bucket] = sk.id
+    sk.hashNext = hashOfSk(sk)
+    this.ehash.insert(sk.hashNext, sk.id)
   }
 
   unhashSock(sk: Sock): void {
-    if (sk.hashPrev < 0) this.ehash[-1 - sk.hashPrev] = sk.hashNext
-    else this.socks.socks[sk.hashPrev]!.hashNext = sk.hashNext
-    if (sk.hashNext !== 0) this.socks.socks[sk.hashNext]!.hashPrev = sk.hashPrev
+    this.ehash.remove(sk.hashNext, sk.id)
     sk.hashNext = 0
-    sk.hashPrev = 0
   }
 
   addListener(sk: Sock): void {

@@ -60,7 +60,7 @@ function cubicUpdate(tp: TcpSock, acked: number): void {
   renoFriendly(tp, ca, cwnd)
 }
 
-function renoFriendly(_tp: TcpSock, ca: Float64Array, cwnd: number): void {
+function renoFriendly(_tp: TcpSock, ca: number[], cwnd: number): void {
   const perWindow = Math.floor((cwnd * RENO_SCALE) / 8)
   while (perWindow !== 0 && ca[ACK_CNT]! > perWindow) {
     ca[ACK_CNT]! -= perWindow

@@ -24,15 +24,18 @@ export function tcpDsackSet(sk: Sock, seq: number, endSeq: number): void {
   if (!tcpIsSack(tp) || tp.ctl.dsack[0] === 0) return
   incStats(sk, before(seq, tp.rcvNxt) ? MIB.TCPDSACKOldSent : MIB.TCPDSACKOfoSent)
   tp.rx.dsack = 1
-  tp.duplicateSack[0] = seq
-  tp.duplicateSack[1] = endSeq
+  tp.duplicateSackSeq = seq
+  tp.duplicateSackEnd = endSeq
 }
 
 /** Models `tcp_dsack_extend`. */
 export function tcpDsackExtend(sk: Sock, seq: number, endSeq: number): void {
   const tp = tcpSk(sk)
   if (tp.rx.dsack === 0) tcpDsackSet(sk, seq, endSeq)
-  else sackExtend(tp.duplicateSack, 0, seq, endSeq)
+  else if (!after(seq, tp.duplicateSackEnd) && !after(tp.duplicateSackSeq, endSeq)) {
+    if (before(seq, tp.duplicateSackSeq)) tp.duplicateSackSeq = seq
+    if (after(endSeq, tp.duplicateSackEnd)) tp.duplicateSackEnd = endSeq
+  }
 }
 
 /** Models `tcp_sack_new_ofo_skb`: the latest range comes first. */

@@ -38,8 +38,8 @@ export function tcpWriteEstablishedOptions(tp: TcpSock, u8: Uint8Array, at: numb
   p = tcpWriteSackHead(u8, p, blocks)
   let written = 0
   if (tp.rx.dsack !== 0) {
-    setBe32(u8, p, tp.duplicateSack[0]!)
-    setBe32(u8, p + 4, tp.duplicateSack[1]!)
+    setBe32(u8, p, tp.duplicateSackSeq)
+    setBe32(u8, p + 4, tp.duplicateSackEnd)
     p += TCPOLEN_SACK_PERBLOCK
     written = 1
   }

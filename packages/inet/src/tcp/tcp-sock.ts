@@ -60,6 +60,12 @@ export const BYTES_ACKED = 1
 export const BYTES_SENT = 2
 export const BYTES_RETRANS = 3
 
+/**
+ * Numbers beyond 31 bits, all 0. A plain array: a typed one is ten times its own size when it is so small. It begins
+ * with fractions so that the engine keeps doubles in it from the start.
+ */
+const doubles = (count: number): number[] => new Array<number>(count).fill(0.5).fill(0)
+
 export class TcpSock {
   // Receiving.
   rcvNxt = 0
@@ -77,11 +83,10 @@ export class TcpSock {
   dataSegsIn = 0
   rcvOoopack = 0
   readonly outOfOrderQueue: SkbQueue
-  /** The packets that came out of order and are not merged yet: ranges `[2i, 2i+1)`. */
-  readonly selectiveAcks = new Int32Array(TCP_NUM_SACKS * 2)
-  readonly duplicateSack = new Int32Array(2)
-  /** What the peer had told it holds, from its previous SACK option. */
-  readonly recvSackCache = new Int32Array(TCP_NUM_SACKS * 2)
+  private sacks: Int32Array | null = null
+  /** Ends of the latest duplicate, to be reported. */
+  duplicateSackSeq = 0
+  duplicateSackEnd = 0
   urgData = 0
   urgSeq = 0
   /** Header word that an expected segment has (`pred_flags`), 0 when none is expected. */
@@ -147,9 +152,9 @@ export class TcpSock {
   appLimited = 0
   /** When the latest packet went, µs, and when the next may, ns. */
   wstamp = 0
-  readonly wstampNs = new Float64Array(1)
+  wstampNs = 0
   /** The clock as it was last read (`tcp_clock_cache`), ns. */
-  readonly clockNs = new Float64Array(1)
+  clockNs = 0
   rateDelivered = 0
   rateIntervalUs = 0
   lost = 0
@@ -197,7 +202,7 @@ export class TcpSock {
   caState = TCP_CA_OPEN
   caOps: TcpCongestionOps
   /** Sixteen words of the congestion control's own. */
-  readonly ca = new Float64Array(16)
+  readonly ca: number[] = doubles(16)
   priorCwnd = 0
   priorSsthresh = 0
   prrDelivered = 0
@@ -246,13 +251,13 @@ export class TcpSock {
   readonly rx = new TcpOptionsReceived()
 
   /** Pending clock events by `TCP_TIMER_*`, 0 none. Numbers of events are beyond 2^31. */
-  readonly events = new Float64Array(5)
+  readonly events: number[] = doubles(5)
   /** When each pending event comes, in ns. */
-  readonly expires = new Float64Array(5)
+  readonly expires: number[] = doubles(5)
   /** When each is meant to run now: later than `expires` when it was put off. In ns, as is `expires`. */
-  readonly wanted = new Float64Array(5)
+  readonly wanted: number[] = doubles(5)
   /** Byte counters, by `BYTES_*`. */
-  readonly counts = new Float64Array(4)
+  readonly counts: number[] = doubles(4)
 
   /** A listener's connection requests and children waiting for accept; null for others. */
   acceptQueue: RequestSockQueue | null = null
@@ -278,6 +283,13 @@ export class TcpSock {
     this.caOps = caOps
     this.outOfOrderQueue = new SkbQueue(env.skbs)
     this.rtxQueue = new SkbQueue(env.skbs)
+  }
+
+  /** The packets that came out of order and are not merged yet: ranges `[2i, 2i+1)`. */
+  get selectiveAcks(): Int32Array {
+    // Most connections never miss a packet, and a million of them need the room.
+    this.sacks ??= new Int32Array(TCP_NUM_SACKS * 2)
+    return this.sacks
   }
 }
 

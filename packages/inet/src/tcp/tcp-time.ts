@@ -33,7 +33,7 @@ export const tcpClockAtLimit = (tp: TcpSock): boolean => tp.env.softNs >= tp.env
 export function tcpMstampRefresh(tp: TcpSock): void {
   const { env } = tp
   tcpSpend(env, READING_NS)
-  tp.clockNs[0] = env.softNs
+  tp.clockNs = env.softNs
   const us = Math.floor(env.softNs / 1000) + 1e6
   tp.mstamp = us | 0
   tp.tsStamp = Math.floor(us / 1000) | 0

@@ -142,8 +142,8 @@ export function tcpSmallQueueCheck(sk: Sock, tp: TcpSock, skb: SkBuff, factor: n
 /** Models `tcp_pacing_check`: is it too early for the next packet? */
 export function tcpPacingCheck(tp: TcpSock): boolean {
   if (!tp.caOps.pacing) return false
-  const at = tp.wstampNs[0]!
-  if (at <= tp.clockNs[0]! || tcpClockAtLimit(tp)) return false
+  const at = tp.wstampNs
+  if (at <= tp.clockNs || tcpClockAtLimit(tp)) return false
   if (tp.events[TCP_TIMER_PACING] === 0) tcpArmHrtimer(tp, TCP_TIMER_PACING, Math.ceil(at))
   return true
 }
@@ -152,15 +152,15 @@ export function tcpPacingCheck(tp: TcpSock): boolean {
 function tcpPaceAfterSend(tp: TcpSock, skb: SkBuff): void {
   tp.wstamp = tp.mstamp
   if (!tp.caOps.pacing) return
-  const prior = tp.wstampNs[0]!
-  let at = Math.max(prior, tp.clockNs[0]!)
+  const prior = tp.wstampNs
+  let at = Math.max(prior, tp.clockNs)
   const rate = tp.sk.pacingRate
   // The first ten segments are never spread.
   if (rate > 0 && tp.dataSegsOut >= 10) {
     const ns = (skb.len * 1e9) / rate
     at += ns - Math.min(ns / 2, at - prior)
   }
-  tp.wstampNs[0] = at
+  tp.wstampNs = at
 }
 
 /** Models `tcp_grow_skb`: a packet shorter than it may be takes bytes from the one behind it. */
