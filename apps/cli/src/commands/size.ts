@@ -4,6 +4,7 @@ import { writeJson, writeText } from '../output.js'
 import { byteSize, durationNs, kernelOf, powerOfTwo, rateBytes, whole } from '../quantities.js'
 import { sizeText } from '../report/size-text.js'
 import type { SizeAnswer } from '../sizing/answer.js'
+import type { StallQuestion } from '../sizing/frames-in-stall.js'
 
 type Options = Readonly<Record<string, unknown>>
 
@@ -29,21 +30,35 @@ export async function sizeTcpMemCommand(options: Options): Promise<void> {
   )
 }
 
+/** What all questions about rings have. @throws InputError */
+function stallOf(options: Options): StallQuestion {
+  const mtu = whole('--mtu', String(options.mtu), 68, 9000)
+  return {
+    profile: kernelOf(String(options.kernel)),
+    rateBytes: rateBytes('--rate', String(options.rate)),
+    frameBytes: whole('--frame', String(options.frame ?? mtu + 14), 60, mtu + 14),
+    mtu,
+    stallNs: durationNs('--stall', String(options.stall), 1000, 10e9),
+  }
+}
+
 /** @throws InputError */
 export async function sizeNicRingCommand(options: Options): Promise<void> {
   const { sizeNicRing } = await import('../sizing/nic-ring.js')
-  const mtu = whole('--mtu', String(options.mtu), 68, 9000)
-  print(
-    sizeNicRing({
-      profile: kernelOf(String(options.kernel)),
-      rateBytes: rateBytes('--rate', String(options.rate)),
-      frameBytes: whole('--frame', String(options.frame ?? mtu + 14), 60, mtu + 18),
-      mtu,
-      stallNs: durationNs('--stall', String(options.stall), 1000, 10e9),
-      queues: whole('--queues', String(options.queues), 1, 1024),
-    }),
-    options,
-  )
+  const queues = whole('--queues', String(options.queues), 1, 1024)
+  print(sizeNicRing({ ...stallOf(options), queues }), options)
+}
+
+/** @throws InputError */
+export async function sizePacketRingCommand(options: Options): Promise<void> {
+  const { sizePacketRing } = await import('../sizing/packet-ring.js')
+  print(sizePacketRing(stallOf(options)), options)
+}
+
+/** @throws InputError */
+export async function sizeUmemCommand(options: Options): Promise<void> {
+  const { sizeUmem } = await import('../sizing/umem.js')
+  print(sizeUmem(stallOf(options)), options)
 }
 
 /** @throws InputError */

@@ -5,6 +5,14 @@ import { examples } from './examples.js'
 type Run = (options: Record<string, unknown>) => Promise<void>
 type Commands = typeof import('../commands/size.js')
 
+/** Frames at a rate, and somebody who is away for a time. */
+const stall = (command: Command, time: string): Command =>
+  command
+    .requiredOption('--rate <rate>', 'of one queue, such as 10Gbit')
+    .option('--stall <time>', 'longest time that nobody looks', time)
+    .option('--mtu <bytes>', 'MTU of the device', '1500')
+    .option('--frame <bytes>', 'size of the frames, Ethernet header included; default: the largest')
+
 export function addSizeCommands(netmem: Command): void {
   const size = netmem
     .command('size')
@@ -15,6 +23,8 @@ export function addSizeCommands(netmem: Command): void {
       examples([
         'netmem size tcp_mem --connections 50000 --rtt 40ms --rate 1Gbit',
         'netmem size nic-ring --rate 10Gbit --stall 500us',
+        'netmem size packet-ring --rate 1Gbit --mtu 9000 --stall 100ms',
+        'netmem size umem --rate 10Gbit --frame 64 --stall 200us',
         'netmem size swiotlb --nics 2 --queues 4 --ring 512',
       ]),
     )
@@ -37,20 +47,36 @@ export function addSizeCommands(netmem: Command): void {
     .requiredOption('--rtt <time>', 'round trip, such as 40ms')
     .requiredOption('--rate <rate>', 'of all connections together, such as 1Gbit')
     .option('--memory <bytes>', "the machine's memory, to see whether it fits")
-  command(
-    'nic-ring',
-    'receive descriptors of a network card, and what they cost in memory',
-    [
-      'netmem size nic-ring --rate 10Gbit --frame 64 --stall 200us',
-      'netmem size nic-ring --rate 10Gbit --mtu 9000 --queues 8',
-    ],
-    (of) => of.sizeNicRingCommand,
+  stall(
+    command(
+      'nic-ring',
+      'receive descriptors of a network card, and what they cost in memory',
+      [
+        'netmem size nic-ring --rate 10Gbit --frame 64 --stall 200us',
+        'netmem size nic-ring --rate 10Gbit --mtu 9000 --queues 8',
+      ],
+      (of) => of.sizeNicRingCommand,
+    ),
+    '500us',
+  ).option('--queues <number>', 'receive queues', '1')
+  stall(
+    command(
+      'packet-ring',
+      'blocks of a packet ring (TPACKET_V3)',
+      ['netmem size packet-ring --rate 1Gbit --mtu 9000 --stall 100ms'],
+      (of) => of.sizePacketRingCommand,
+    ),
+    '10ms',
   )
-    .requiredOption('--rate <rate>', 'of one queue, such as 10Gbit')
-    .option('--stall <time>', 'longest time that its processor is away', '500us')
-    .option('--mtu <bytes>', 'MTU of the card', '1500')
-    .option('--frame <bytes>', 'size of the frames; default: the largest')
-    .option('--queues <number>', 'receive queues', '1')
+  stall(
+    command(
+      'umem',
+      'fill ring, receive ring and UMEM of an AF_XDP socket',
+      ['netmem size umem --rate 10Gbit --frame 64 --stall 200us'],
+      (of) => of.sizeUmemCommand,
+    ),
+    '1ms',
+  )
   command(
     'swiotlb',
     'slots of bounce buffers for network cards',

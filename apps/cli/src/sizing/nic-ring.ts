@@ -2,7 +2,7 @@
  * How many receive descriptors a network card needs: frames arrive at a rate while its processor is away for a
  * time, and the smallest ring that misses none is found by trying.
  */
-import { assert, type KernelProfile } from '@netmem/base'
+import { assert } from '@netmem/base'
 import { DMA_BIT_MASK, deviceCreate, dmaSetMaskAndCoherent } from '@netmem/dma'
 import { bootKernel, type Kernel } from '@netmem/kernel-model'
 import { nrFreePages, nrPcpPages } from '@netmem/memory'
@@ -10,21 +10,12 @@ import { devOpen, devSetMtu, type PpNic, ppNicCreate } from '@netmem/virtual-nic
 import { InputError } from '../errors.js'
 import { bytesText, countText, durationText } from '../report/format.js'
 import type { SizeAnswer } from './answer.js'
+import { framesInStall, framesPerSecond, type StallQuestion, stallWords, WIRE_EXTRA } from './frames-in-stall.js'
 
-export interface NicRingQuestion {
-  readonly profile: KernelProfile
-  /** Of one queue, in bytes per second on the wire. */
-  readonly rateBytes: number
-  /** Of a frame without preamble and checksum. */
-  readonly frameBytes: number
-  readonly mtu: number
-  /** Longest time that the queue's processor does something else. */
-  readonly stallNs: number
+export interface NicRingQuestion extends StallQuestion {
   readonly queues: number
 }
 
-/** Preamble, checksum and gap: what a frame takes on Ethernet besides itself. */
-const WIRE_EXTRA = 24
 const LEAST_RING = 64
 const MOST_RING = 16384
 const PAGE_BYTES = 4096
@@ -69,9 +60,8 @@ function missed({ nic }: Ring, frames: number, frameBytes: number): number {
 }
 
 export function sizeNicRing(question: NicRingQuestion): SizeAnswer {
-  const { profile, rateBytes, frameBytes, stallNs, queues, mtu } = question
-  const perSecond = rateBytes / (frameBytes + WIRE_EXTRA)
-  const frames = Math.ceil(perSecond * (stallNs / 1e9))
+  const { profile, frameBytes, stallNs, queues, mtu } = question
+  const frames = framesInStall(question)
   if (frames > 4 * MOST_RING)
     throw new InputError(
       `${countText(frames)} frames arrive in ${durationText(stallNs)}: no ring holds them; expected a shorter stall, or the rate of one queue`,
@@ -88,9 +78,9 @@ export function sizeNicRing(question: NicRingQuestion): SizeAnswer {
     schema: 'netmem-size/1',
     what: 'nic-ring',
     kernel: profile.name,
-    question: `${bytesText(rateBytes)}/s per queue in frames of ${frameBytes} bytes, the processor away for ${durationText(stallNs)}`,
+    question: stallWords(question, 'the processor of a queue'),
     assumptions: [
-      `${countText(perSecond)} frames a second (each takes ${WIRE_EXTRA} bytes more on the wire), so ${countText(frames)} while nobody polls`,
+      `${countText(framesPerSecond(question))} frames a second (each takes ${WIRE_EXTRA} bytes more on the wire), so ${countText(frames)} while nobody polls`,
       `a page-pool driver at an MTU of ${mtu}: one buffer per descriptor and per ${bytesText(PAGE_BYTES)}`,
       'the processor is quick enough on average; otherwise no ring helps',
     ],
