@@ -111,10 +111,8 @@ export function devDirectXmit(env: NetDevs, cpu: Cpu, skb: SkBuff, queue: number
   let rc = NETDEV_TX_BUSY
   const sd = env.softnet[cpu.id]!
   sd.xmitRecursion++
-  if (!netifXmitStopped(txq)) {
-    devHardStartXmit(env, cpu, skb, dev, txq)
-    rc = env.xmitRc
-  }
+  // Models netdev_start_xmit: taps and tracepoints are passed by too.
+  if (!netifXmitStopped(txq)) rc = dev.ops.startXmit(cpu, skb, dev)
   sd.xmitRecursion--
   localBhEnable(env, cpu)
   return rc

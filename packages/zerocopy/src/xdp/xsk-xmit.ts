@@ -132,7 +132,12 @@ function throwAway(xs: XdpSock): void {
  * whatever address it names. @returns 0, or -EAGAIN without room for it.
  */
 function reclaimInvalid(cpu: Cpu, xs: XdpSock): number {
-  if (xs.skb !== null) xskDropSkb(cpu, xs)
+  // Remembered even without room for the completion now: the user may put something else into the slot meanwhile.
+  if (xpMbDesc(xs.desc)) xs.drainCont = true
+  if (xs.skb !== null) {
+    xs.drainCont = true
+    xskDropSkb(cpu, xs)
+  }
   if (!xskqProdReserve(xs.pool!.cq)) return -ERRNO.EAGAIN
   throwAway(xs)
   return 0
