@@ -24,6 +24,7 @@ const rings = () => import('../../../../packages/page-pool/bench/desc-ring.bench
 const nic = () => import('../../../../packages/virtual-nic/bench/rx.bench.js')
 const receive = () => import('../../../../packages/inet/bench/receive.bench.js')
 const send = () => import('../../../../packages/kernel-model/bench/send.bench.js')
+const xdp = () => import('../../../../packages/zerocopy/bench/xdp.bench.js')
 const packetRing = () => import('../../../../packages/zerocopy/bench/packet-ring.bench.js')
 
 const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
@@ -50,6 +51,9 @@ const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'rx.device.1400': async () => made((await receive()).cases, 'rx.device.1400B'),
   'rx.inPlace.64': async () => made((await receive()).cases, 'rx.inPlace.64B'),
   'rx.traced.64': async () => made((await receive()).cases, 'rx.traced.64B'),
+  'xdp.zc.64': async () => made((await xdp()).cases, 'xdp.zc.64B'),
+  'xdp.zc.1400': async () => made((await xdp()).cases, 'xdp.zc.1400B'),
+  'xdp.copy.64': async () => made((await xdp()).cases, 'xdp.copy.64B'),
   'packet.v3.64': async () => made((await packetRing()).cases, 'packet.v3.64B'),
   'packet.v3.1400': async () => made((await packetRing()).cases, 'packet.v3.1400B'),
   'tx.64': async () => made((await send()).cases, 'tx.64B'),
@@ -57,7 +61,7 @@ const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
 }
 
 /** Cases of a whole path run as `netmem replay` does: the compiler may inline more of one function than it would. */
-const WHOLE_PATH = /^(nic|packet|rx|tx|veth)\./
+const WHOLE_PATH = /^(nic|packet|rx|tx|veth|xdp)\./
 /** What `netmem replay` sets too. */
 export const wholePathFlags = ['--max-inlined-bytecode-size-cumulative=6000', '--max-inlined-bytecode-size=3000']
 export const isWholePath = (name: string): boolean => WHOLE_PATH.test(name)

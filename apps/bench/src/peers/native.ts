@@ -52,6 +52,12 @@ export function openNativePeers(): NativePeers {
     return ['-O3', '-march=native', ...pkg.stdout.trim().split(/\s+/)]
   }
 
+  const xdpFlags = () => {
+    const pkg = spawnSync('pkg-config', ['--cflags', '--libs', 'libxdp', 'libbpf'], { encoding: 'utf8' })
+    if (pkg.status !== 0) return { missing: 'libxdp-dev is not installed' }
+    return ['-O2', ...pkg.stdout.trim().split(/\s+/)]
+  }
+
   const first = (command: string, argv: string[], column: number, match: string): number | { missing: string } => {
     const { stdout, status } = spawnSync(command, argv, { encoding: 'utf8', timeout: RUN_MS })
     for (const line of (stdout ?? '').split('\n')) {
@@ -76,6 +82,12 @@ export function openNativePeers(): NativePeers {
         const [, bytes, device] = name.split('.')
         return first(program.path, [bytes!, device === 'device' ? '1' : '0'], 1, 'twin.rx')
       }
+      if (name.startsWith('kernel.xsk.')) {
+        const program = build('xskbench', xdpFlags)
+        if ('missing' in program) return program
+        if (process.getuid?.() !== 0) return { missing: 'needs root for a network namespace' }
+        return kernelFigure(program.path, name, namespaces, first)
+      }
       if (name.startsWith('kernel.')) {
         const program = build('netbench', () => ['-O2'])
         if ('missing' in program) return program
@@ -98,13 +110,13 @@ const BATCH = '64'
 
 /**
  * `kernel.tap.64`, `kernel.lo.64`, `kernel.veth.64`: the host's own kernel in namespaces of its own, on one CPU.
- * `kernel.tpv3.22`: its TPACKET_V3 on veth, the sender on a CPU of its own.
+ * `kernel.tpv3.22`, `kernel.xsk.22`: its TPACKET_V3 and its AF_XDP in copy mode on veth, the sender on a CPU of its own.
  */
 function kernelFigure(path: string, name: string, namespaces: string[], first: First): number | { missing: string } {
   const [, kind, bytes] = name.split('.') as [string, string, string]
   const ip = (...argv: string[]): boolean => spawnSync('ip', argv).status === 0
   const [a, b] = [`netmem-bench-${process.pid}`, `netmem-bench-${process.pid}-b`]
-  const names = kind === 'veth' || kind === 'tpv3' ? [a, b] : [a]
+  const names = kind === 'veth' || kind === 'tpv3' || kind === 'xsk' ? [a, b] : [a]
   try {
     for (const ns of names) {
       if (!ip('netns', 'add', ns)) return { missing: 'no network namespaces here' }
@@ -122,6 +134,11 @@ function kernelFigure(path: string, name: string, namespaces: string[], first: F
     if (kind === 'tpv3') {
       const receiver = cpus().length > 1 ? '1' : '0'
       return first(path, ['tpv3', a, b, '10.88.0.2', 'nmb1', bytes, SECONDS, '0', receiver], 2, 'veth.tpacketv3')
+    }
+    if (kind === 'xsk') {
+      const receiver = cpus().length > 1 ? '1' : '0'
+      const argv = ['netns', 'exec', b, path, 'rx', 'nmb1', a, '10.88.0.2', bytes, SECONDS, '0', receiver]
+      return first('ip', argv, 2, 'veth.afxdp-copy')
     }
     return first(path, ['udp1', a, b, '10.88.0.2', bytes, SECONDS, '0', BATCH], 2, 'veth.udp1cpu')
   } finally {
