@@ -2,8 +2,10 @@
  * Recordings of real kernels, replayed: every answer must be the kernel's, every package's books must balance
  * after every step, and nothing may be left at the end. Each recording's own sentence is its test's name.
  */
+import crypto from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { tlsCryptoFromNode } from '@netmem/zerocopy'
 import { describe, expect, it } from 'vitest'
 import { playTrace } from './player/play-trace.js'
 import { assertQuiescent, auditKernel, trackSteps } from './testing.js'
@@ -20,6 +22,7 @@ for (const kernelName of readdirSync(folder))
         let setStep: (step: number) => void = () => {}
         const stride = Math.ceil(trace.steps.length / AUDITS_PER_TRACE)
         const report = playTrace(trace, {
+          crypto: tlsCryptoFromNode(crypto),
           beforeFirst: (kernel) => {
             setStep = trackSteps(kernel)
           },

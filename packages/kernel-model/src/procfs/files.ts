@@ -26,7 +26,7 @@ const FILES: Readonly<Record<string, Show>> = {
   '/proc/net/snmp': (_kernel, net) => snmpSeqShow(net),
   '/proc/net/netstat': (_kernel, net) => netstatSeqShow(net),
   '/proc/net/snmp6': (_kernel, net) => snmp6SeqShow(net),
-  '/proc/net/tls_stat': (_kernel, net) => tlsStatSeqShow(net),
+  '/proc/net/tls_stat': (kernel, net) => tlsStatSeqShow(net, kernel.profile.features.tlsRekey),
   '/proc/net/dev': (_kernel, net) => devSeqShow(net),
   '/proc/net/softnet_stat': softnetStat,
   '/proc/net/tcp': tcp4SeqShow,

@@ -87,6 +87,9 @@ export function snmp6SeqShow(net: Net): string {
   return group('Ip6') + group('Icmp6') + types.join('') + group('Udp6') + group('UdpLite6')
 }
 
-/** Models `tls_statistics_seq_show` (net/tls/tls_proc.c). @returns the text of /proc/net/tls_stat. */
-export const tlsStatSeqShow = (net: Net): string =>
-  (MIB_GROUPS.Tls ?? []).map((name) => named(name, numberOf(net, 'Tls', name))).join('')
+/** Models `tls_statistics_seq_show` (net/tls/tls_proc.c). @param rekey whether keys can be renewed, which is counted then. @returns the text of /proc/net/tls_stat. */
+export const tlsStatSeqShow = (net: Net, rekey: boolean): string =>
+  (MIB_GROUPS.Tls ?? [])
+    .filter((name) => rekey || !name.includes('Rekey'))
+    .map((name) => named(name, numberOf(net, 'Tls', name)))
+    .join('')
