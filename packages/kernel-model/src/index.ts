@@ -25,6 +25,7 @@ export {
   tuneNetworkMemory,
 } from './procfs/scripts.js'
 export { ssSkmem } from './procfs/ss.js'
+export { sysSendfile, sysSplice, sysTee, sysVmsplice } from './splice-calls.js'
 export {
   type MsgParams,
   SOCK_CLOEXEC,
@@ -72,3 +73,4 @@ export {
   TCP_OPTIONS,
   UDP_OPTIONS,
 } from './uapi.js'
+export { sysFileSize, sysMemfd, sysOpenDevice, sysOpenFile, sysOpenInode, sysPipe } from './vfs-file.js'

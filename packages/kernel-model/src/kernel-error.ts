@@ -4,7 +4,9 @@
  */
 import { errnoName } from '@netmem/base'
 import type { OptVal, SockAddr } from '@netmem/sockmem'
+import type { Loff } from '@netmem/zerocopy'
 import type { Process } from './process.js'
+import { sysSendfile, sysSplice, sysTee, sysVmsplice } from './splice-calls.js'
 import {
   type MsgParams,
   sysAccept,
@@ -24,6 +26,7 @@ import {
   sysSocketpair,
   sysWrite,
 } from './syscalls.js'
+import { sysPipe } from './vfs-file.js'
 
 /** A system call failed: `errno` is the symbolic name, `call` the call as users write it. */
 export class KernelError extends Error {
@@ -87,6 +90,29 @@ export class Calls {
 
   write(fd: number, len: number): number {
     return orThrow('write', sysWrite(this.process, fd, len))
+  }
+
+  /** @returns the reading and the writing end. */
+  pipe(flags = 0): readonly [number, number] {
+    orThrow('pipe2', sysPipe(this.process, flags, this.pair))
+    return [this.pair[0]!, this.pair[1]!]
+  }
+
+  /** @param offset where to read, which moves; null for the file's own position. */
+  sendfile(out: number, input: number, offset: Loff | null, count: number): number {
+    return orThrow('sendfile', sysSendfile(this.process, out, input, offset, count))
+  }
+
+  splice(input: number, offIn: Loff | null, out: number, offOut: Loff | null, len: number, flags = 0): number {
+    return orThrow('splice', sysSplice(this.process, input, offIn, out, offOut, len, flags))
+  }
+
+  tee(input: number, out: number, len: number, flags = 0): number {
+    return orThrow('tee', sysTee(this.process, input, out, len, flags))
+  }
+
+  vmsplice(fd: number, len: number, flags = 0, offset = 0): number {
+    return orThrow('vmsplice', sysVmsplice(this.process, fd, len, flags, offset))
   }
 
   setsockopt(fd: number, level: number, opt: number, value: number | OptVal): void {
