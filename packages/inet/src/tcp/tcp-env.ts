@@ -29,6 +29,7 @@ import { SacktagState } from './tcp-sack.js'
 import { SendState } from './tcp-sendmsg.js'
 import type { TcpUlpOps } from './tcp-ulp.js'
 import { InitialWindow } from './tcp-window.js'
+import type { TickTimers } from './tick-timers.js'
 
 /** Models `TCP_TIMEOUT_INIT` and neighbours, in seconds. */
 const TIMEOUT_INIT_S = 1
@@ -92,7 +93,9 @@ export class TcpEnv {
   softNs = 0
   /** Time-wait socks alive on this machine. */
   twCount = 0
-  /** The clock's handler of socket timers: arg0 is the socket's id, arg1 a `TCP_TIMER_*`. */
+  /** Timers of a tick's resolution: retransmission, delayed ACK, keepalive. */
+  tickTimers!: TickTimers
+  /** The clock's handler of the others: arg0 is the socket's id, arg1 a `TCP_TIMER_*`. */
   timerHandler = 0
   requestTimerHandler = 0
   twTimerHandler = 0

@@ -36,6 +36,7 @@ import { tcpSysctls } from './tcp-sysctls.js'
 import { tcpSetKeepalive, tcpTimerHandler } from './tcp-timer.js'
 import { tcpReleaseCb, tcpTsqHandler, tcpWfree } from './tcp-tsq.js'
 import { tcpPureZcopyBytes } from './tcp-zerocopy.js'
+import { TickTimers } from './tick-timers.js'
 
 /**
  * Models `tcp_init` and `inet_init`'s part for TCP.
@@ -88,6 +89,10 @@ function registerClockHandlers(env: TcpEnv): void {
     work(cpu)
     ip.softirqExit(cpu)
   }
+  env.tickTimers = new TickTimers(clock, env.jiffyNs, (timer, sockId, which) => {
+    const sk = env.sockById(sockId)
+    if (sk?.proto.isTcp === true && tcpSk(sk).events[which] === timer) tcpTimerHandler(env, sockId, which)
+  })
   env.timerHandler = clock.register((sockId, which) => tcpTimerHandler(env, sockId, which))
   env.requestTimerHandler = clock.register((id) =>
     softirq((cpu) => {

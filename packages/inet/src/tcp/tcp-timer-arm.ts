@@ -30,17 +30,14 @@ export function tcpArmTimer(tp: TcpSock, which: number, expires: number): void {
   const delta = Math.max((expires - now) | 0, 0)
   const tick = Math.floor(clock.nowNs / jiffyNs) + timerWheelDelay(now, delta)
   const atNs = tick * jiffyNs
-  if (tp.events[which] !== 0) {
-    if (tp.expires[which]! <= atNs) {
-      // It will run early and be set again.
-      tp.wanted[which] = atNs
-      return
-    }
-    clock.cancel(tp.events[which]!)
+  if (tp.events[which] !== 0 && tp.expires[which]! <= atNs) {
+    // It will run early and be set again.
+    tp.wanted[which] = atNs
+    return
   }
   tp.expires[which] = atNs
   tp.wanted[which] = atNs
-  tp.events[which] = clock.schedule(atNs, tp.env.timerHandler, tp.sk.id, which)
+  tp.events[which] = tp.env.tickTimers.start(atNs, tp.sk.id, which)
 }
 
 /** Models `hrtimer_start` for the socket's high-resolution timers. */
@@ -54,7 +51,7 @@ export function tcpArmHrtimer(tp: TcpSock, which: number, atNs: number): void {
 /** Models `sk_stop_timer`. */
 export function tcpStopTimer(tp: TcpSock, which: number): void {
   if (tp.events[which] === 0) return
-  tp.env.clock.cancel(tp.events[which]!)
+  if (which > TCP_TIMER_KEEPALIVE) tp.env.clock.cancel(tp.events[which]!)
   tp.events[which] = 0
 }
 

@@ -108,7 +108,10 @@ export function tcpTimerHandler(env: TcpEnv, sockId: number, which: number): voi
     // It was put off after it had been set.
     const at = tp.wanted[which]!
     tp.expires[which] = at
-    tp.events[which] = env.clock.schedule(at, env.timerHandler, sockId, which)
+    tp.events[which] =
+      which > TCP_TIMER_KEEPALIVE
+        ? env.clock.schedule(at, env.timerHandler, sockId, which)
+        : env.tickTimers.start(at, sockId, which)
     return
   }
   env.ip.softirqEnter(cpu)
