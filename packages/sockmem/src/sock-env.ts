@@ -92,6 +92,9 @@ export class SockEnv {
   /** Models `tcp_wfree`; TCP registers its own and puts the number here. */
   tcpWfree = 0
 
+  /** Destructors of layers above that give `wmemAlloc` back; audits know their packets by them. */
+  readonly wmemDestructors: number[] = []
+
   /** What `allocSkbWithFrags` reports. */
   readonly allocError = new AllocSkbError()
   /** The errno (negative) of the last function here that returns an object or null, such as `skbRecvDatagram`. */

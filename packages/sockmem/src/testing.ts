@@ -108,8 +108,9 @@ export function auditSocks(env: SockEnv): void {
 }
 
 function addInFlight(env: SockEnv, skb: SkBuff, inFlight: Map<number, number>): void {
-  if (skb.sk === 0 || (skb.destructor !== env.sockWfree && skb.destructor !== env.tcpWfree) || skb.destructor === 0)
-    return
+  const { destructor } = skb
+  if (skb.sk === 0 || destructor === 0) return
+  if (destructor !== env.sockWfree && destructor !== env.tcpWfree && !env.wmemDestructors.includes(destructor)) return
   inFlight.set(skb.sk, (inFlight.get(skb.sk) ?? 0) + skb.truesize)
 }
 

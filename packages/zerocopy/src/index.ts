@@ -35,6 +35,7 @@ export {
   SO_EE_CODE_ZEROCOPY_COPIED,
 } from './msg-zerocopy/ubuf.js'
 // Packet sockets.
+export { TpacketBlockReader } from './packet/block-reader.js'
 export {
   PACKET_ADD_MEMBERSHIP,
   PACKET_AUXDATA,

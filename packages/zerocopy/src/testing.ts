@@ -1,3 +1,5 @@
 export { auditVfs } from './file/audit.js'
 export { assertMsgZerocopyQuiescent, auditMsgZerocopy } from './msg-zerocopy/audit.js'
+export { assertPacketsQuiescent, auditPackets } from './packet/audit.js'
 export { auditTls, auditTlsSock } from './tls/tls-audit.js'
+export { assertXskQuiescent, auditXsk, auditXskFrames } from './xdp/audit.js'

@@ -58,6 +58,7 @@ export function packetInit(params: PacketInitParams): PacketEnv {
   const env = new PacketEnv(params.socks, params.devs, params.seed ?? 1)
   const { socks, devs } = env
   env.tpacketDestructor = registerSkbDestructor(socks.skbs, (cpu, skb) => tpacketDestructSkb(env, cpu, skb))
+  socks.wmemDestructors.push(env.tpacketDestructor)
   // The frame is named, but nobody waits for it: the destructor tells.
   env.nouarg = registerUbufOps(socks.skbs, { complete: () => {}, get: () => {}, flags: SKBFL_ZEROCOPY_FRAG })
   env.retireTimer = env.clock.register((id) => retireTimerExpired(env, id))
