@@ -62,7 +62,7 @@ export function tlsRxOneRecord(cpu: Cpu, sk: Sock, msg: Msg | null, darg: TlsDec
 
 /** Models `tls_check_pending_rekey`: a KeyUpdate ends this key; the program has to give the next. */
 function checkPendingRekey(ctx: TlsContext, skb: SkBuff): void {
-  if (tlsControl(skb) !== TLS_RECORD_TYPE_HANDSHAKE || ctx.prot.version !== TLS_1_3_VERSION) return
+  if (tlsControl(skb) !== TLS_RECORD_TYPE_HANDSHAKE) return
   if (strpFullLen(skb) < 1) return
   const first = ctx.env.header
   skbGather(skb, strpOffset(skb), 1, first)
