@@ -216,7 +216,8 @@ function tellSource(sk: Sock, msg: Msg, skb: SkBuff, gro: boolean): void {
 export function firstPacketLength(cpu: Cpu, sk: Sock): number {
   const up = udpSk(sk)
   const queue = up.readerQueue
-  const mib = udpMibOf(sk)
+  // The kernel counts in IPv4's table here, whatever the socket's family.
+  const mib = UDP4_MIB
   let total = 0
   let skb = firstGood(cpu, sk, mib)
   if (skb.total !== 0) total += skb.total

@@ -87,10 +87,10 @@ export function openMode(flags: number): number {
 
 /** Models `rw_verify_area` (fs/read_write.c): no negative count or position, and none past the largest. @returns 0 or -EINVAL. */
 export function rwVerifyArea(pos: number, count: number): number {
-  if (count < 0 || count >= 2 ** 63) return -ERRNO.EINVAL
-  if (pos < 0) return -ERRNO.EINVAL
-  // Next to 2^63 doubles are 1024 apart: the largest position is written as 2^63 itself.
-  return count > 0 && pos + count >= 2 ** 63 ? -ERRNO.EINVAL : 0
+  if (count < 0 || count > MAX_LFS_FILESIZE || pos < 0) return -ERRNO.EINVAL
+  // Next to 2^63 doubles are 1024 apart: the largest number is written as 2^63 itself, and from 0 it fits.
+  const largest = pos === 0 && count === MAX_LFS_FILESIZE
+  return count > 0 && !largest && pos + count >= MAX_LFS_FILESIZE ? -ERRNO.EINVAL : 0
 }
 
 /** Models `generic_file_llseek` (fs/read_write.c). @param size bytes of the file. */
