@@ -5,6 +5,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { EXIT_BAD_INPUT, EXIT_DONE, InputError, oneLine } from './errors.js'
 import { addAnswerCommands } from './program/answers.js'
+import { addCompletionCommand } from './program/completion.js'
 import { examples } from './program/examples.js'
 import { addHostCommands } from './program/host.js'
 import { addSizeCommands } from './program/size.js'
@@ -96,6 +97,7 @@ function program(): Command {
   addAnswerCommands(netmem)
   addSizeCommands(netmem)
   addHostCommands(netmem)
+  addCompletionCommand(netmem)
   netmem
     .command('proc')
     .summary("write the modelled machine's /proc as files")

@@ -34,7 +34,21 @@ function refused(run: Run, line: RegExp): void {
 
 describe.skipIf(!existsSync(dist))('the built netmem', () => {
   it('prints help with examples for every command, and its version', () => {
-    const commands = ['replay', 'verify', 'run', 'proc', 'truesize', 'fit', 'explain', 'diff', 'size', 'size tcp_mem']
+    const commands = [
+      'replay',
+      'verify',
+      'run',
+      'proc',
+      'truesize',
+      'fit',
+      'explain',
+      'diff',
+      'size',
+      'size tcp_mem',
+      'tune',
+      'monitor',
+      'completion',
+    ]
     for (const args of [['--help'], ...commands.map((command) => [...command.split(' '), '--help'])]) {
       const run = netmem(...args)
       expect(run.status).toBe(0)
