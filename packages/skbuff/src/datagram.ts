@@ -1,9 +1,26 @@
 /** Between a packet and somebody's buffers: what the last step of `recvmsg` and the first of `sendmsg` do. */
-import { type Addr, type Cpu, ERRNO, type Pfn } from '@netmem/base'
-import { copyFromIter, copyToIter, type IovIter, iovIterGetPages2, iovIterRevert, iterAddr } from '@netmem/memory'
+import { type Addr, assert, type Cpu, ERRNO, type Pfn } from '@netmem/base'
+import {
+  copyFromIter,
+  copyToIter,
+  type IovIter,
+  iovIterAdvance,
+  iovIterGetPages2,
+  iovIterRevert,
+  iterAddr,
+  type UserBuffer,
+} from '@netmem/memory'
 import { csumAdd, csumBlockAdd, csumFold, csumPartial, skbChecksum } from './checksum.js'
-import { skbFillPageDesc } from './frags.js'
-import { fragAddr, fragLen, fragList, fragOff, fragPfn, nrFrags, setFragLen } from './shared-info.js'
+import {
+  fragAddr,
+  fragLen,
+  fragList,
+  nrFrags,
+  SHINFO_FRAG_WORDS,
+  SHINFO_FRAGS_WORD,
+  setNrFrags,
+  skbShinfo,
+} from './shared-info.js'
 import { CHECKSUM_COMPLETE, CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, type SkBuff, skbHeadlen } from './sk-buff.js'
 
 /**
@@ -200,45 +217,87 @@ export function eachChunk(skb: SkBuff, offset: number, len: number, visit: (from
  */
 export function zerocopyFillSkbFromIter(skb: SkBuff, iter: IovIter, len: number, scratch: Int32Array): number {
   const { mem, sizes } = skb.env
+  const pageBytes = sizes.pageBytes
   let left = Math.min(len, iter.count)
   let charged = 0
-  let slot = nrFrags(skb)
   while (left > 0) {
-    if (slot === sizes.maxFrags) return -ERRNO.EMSGSIZE
-    const start = iterAddr(iter) & (sizes.pageBytes - 1)
-    const copied = iovIterGetPages2(mem, iter, scratch, 0, left, sizes.maxFrags - slot)
+    const slots = sizes.maxFrags - nrFrags(skb)
+    if (slots === 0) return -ERRNO.EMSGSIZE
+    const start = iterAddr(iter) & (pageBytes - 1)
+    const { ubuf } = iter
+    const copied =
+      ubuf !== null
+        ? addUserPages(skb, iter, ubuf, Math.min(left, slots * pageBytes - start))
+        : addPages(skb, scratch, start, iovIterGetPages2(mem, iter, scratch, 0, left, slots))
     if (copied <= 0) return -ERRNO.EFAULT
     left -= copied
-    const truesize = Math.ceil((copied + start) / sizes.pageBytes) * sizes.pageBytes
+    const truesize = Math.ceil((copied + start) / pageBytes) * pageBytes
     skb.dataLen += copied
     skb.len += copied
     skb.truesize += truesize
     charged += truesize
-    slot = addPages(skb, slot, scratch, start, copied)
   }
   return charged
 }
 
-/** Neighbouring pages join the fragment before them, whose one reference is then enough. */
-function addPages(skb: SkBuff, firstSlot: number, pfns: Int32Array, start: number, bytes: number): number {
-  const { mem, sizes, pageHead } = skb.env
-  let slot = firstSlot
+/** Pages of which references are held become fragments. @returns `bytes`. */
+function addPages(skb: SkBuff, pfns: Int32Array, start: number, bytes: number): number {
+  const { pageBytes } = skb.env.sizes
+  let slot = nrFrags(skb)
   let offset = start
-  let left = bytes
-  for (let n = 0; left > 0; n++) {
-    const size = Math.min(left, sizes.pageBytes - offset)
-    const pfn = pfns[n]! as Pfn
-    const head = pageHead[pfn]! as Pfn
-    const at = offset + (pfn - head) * sizes.pageBytes
+  for (let n = 0, left = bytes; left > 0; n++) {
+    const size = Math.min(left, pageBytes - offset)
+    slot = addPage(skb, slot, pfns[n]! as Pfn, offset, size, false)
     left -= size
     offset = 0
-    if (slot > firstSlot && fragPfn(skb, slot - 1) === head && fragOff(skb, slot - 1) + fragLen(skb, slot - 1) === at) {
-      setFragLen(skb, slot - 1, fragLen(skb, slot - 1) + size)
-      mem.pages.refcount[head]!--
-      continue
-    }
-    skbFillPageDesc(skb, slot, head, at, size)
-    slot++
   }
-  return slot
+  if (bytes > 0) setNrFrags(skb, slot)
+  return bytes
+}
+
+/** The same straight from one user buffer, which most writes come from. @returns bytes added, 0 where nothing is mapped. */
+function addUserPages(skb: SkBuff, iter: IovIter, ubuf: UserBuffer, bytes: number): number {
+  const { pageBytes } = skb.env.sizes
+  const from = iter.iovOffset
+  const end = Math.min(from + bytes, ubuf.mappedBytes)
+  let slot = nrFrags(skb)
+  for (let at = from; at < end; ) {
+    const offset = at & (pageBytes - 1)
+    const size = Math.min(end - at, pageBytes - offset)
+    slot = addPage(skb, slot, ubuf.pfns[at >>> 12]! as Pfn, offset, size, true)
+    at += size
+  }
+  if (end <= from) return 0
+  setNrFrags(skb, slot)
+  iovIterAdvance(iter, end - from)
+  return end - from
+}
+
+/**
+ * One more page; what continues the last fragment joins it, whose one reference is then enough. Shaped for speed:
+ * see `tx.zerocopy.64K` of the benchmarks.
+ *
+ * @param take a reference is still to be taken. @returns the next free slot.
+ */
+function addPage(skb: SkBuff, slot: number, pfn: Pfn, offset: number, size: number, take: boolean): number {
+  const { env } = skb
+  const head = env.pageHead[pfn]!
+  const at = offset + (pfn - head) * env.sizes.pageBytes
+  const words = env.i32
+  const here = skbShinfo(skb) + SHINFO_FRAGS_WORD + slot * SHINFO_FRAG_WORDS
+  if (slot > 0) {
+    const last = here - SHINFO_FRAG_WORDS
+    if (words[last] === head && words[last + 3]! + words[last + 2]! === at) {
+      words[last + 2]! += size
+      if (!take) env.refcount[head]!--
+      return slot
+    }
+  }
+  if (__ASSERT__) assert(env.refcount[head]! > 0, 'get_page: of a free page')
+  if (take) env.refcount[head]!++
+  words[here] = head
+  words[here + 1] = 0
+  words[here + 2] = size
+  words[here + 3] = at
+  return slot + 1
 }
