@@ -24,8 +24,11 @@ const rings = () => import('../../../../packages/page-pool/bench/desc-ring.bench
 const nic = () => import('../../../../packages/virtual-nic/bench/rx.bench.js')
 const receive = () => import('../../../../packages/inet/bench/receive.bench.js')
 const send = () => import('../../../../packages/kernel-model/bench/send.bench.js')
+const sendfile = () => import('../../../../packages/kernel-model/bench/sendfile.bench.js')
 const xdp = () => import('../../../../packages/zerocopy/bench/xdp.bench.js')
 const packetRing = () => import('../../../../packages/zerocopy/bench/packet-ring.bench.js')
+
+const GIB = 1 << 30
 
 const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'buffer.allocUnsafe.64': () => allocUnsafe(64),
@@ -58,10 +61,12 @@ const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'packet.v3.1400': async () => made((await packetRing()).cases, 'packet.v3.1400B'),
   'tx.64': async () => made((await send()).cases, 'tx.64B'),
   'veth.64': async () => made((await send()).cases, 'veth.64B'),
+  'sendfile.1G': async () => made({ case: (await sendfile()).sendfileCase(GIB, true) }, 'case'),
+  'readSend.1G': async () => made({ case: (await sendfile()).sendfileCase(GIB, false) }, 'case'),
 }
 
 /** Cases of a whole path run as `netmem replay` does: the compiler may inline more of one function than it would. */
-const WHOLE_PATH = /^(nic|packet|rx|tx|veth|xdp)\./
+const WHOLE_PATH = /^(nic|packet|rx|tx|veth|xdp|sendfile|readSend)\./
 /** What `netmem replay` sets too. */
 export const wholePathFlags = ['--max-inlined-bytecode-size-cumulative=6000', '--max-inlined-bytecode-size=3000']
 export const isWholePath = (name: string): boolean => WHOLE_PATH.test(name)
