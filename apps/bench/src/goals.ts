@@ -233,6 +233,15 @@ export const goals: Goal[] = [
     goal: { least: 2 },
   },
   {
+    id: 'ZEROCOPY',
+    name: 'MSG_ZEROCOPY against copied writes, 64 KiB, TCP through a card that gathers',
+    unit: 'ns/op',
+    ours: 'tx.zerocopy.64K',
+    peer: 'tx.copy.64K',
+    ratio: 'peer/ours',
+    goal: { least: 2 },
+  },
+  {
     id: 'SENDFILE',
     name: 'a 1 GiB file to TCP over loopback: read and send / sendfile',
     unit: 'ns/page',

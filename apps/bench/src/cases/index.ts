@@ -24,6 +24,7 @@ const rings = () => import('../../../../packages/page-pool/bench/desc-ring.bench
 const nic = () => import('../../../../packages/virtual-nic/bench/rx.bench.js')
 const receive = () => import('../../../../packages/inet/bench/receive.bench.js')
 const send = () => import('../../../../packages/kernel-model/bench/send.bench.js')
+const zerocopy = () => import('../../../../packages/kernel-model/bench/zerocopy.bench.js')
 const sendfile = () => import('../../../../packages/kernel-model/bench/sendfile.bench.js')
 const xdp = () => import('../../../../packages/zerocopy/bench/xdp.bench.js')
 const packetRing = () => import('../../../../packages/zerocopy/bench/packet-ring.bench.js')
@@ -59,6 +60,8 @@ const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'xdp.copy.64': async () => made((await xdp()).cases, 'xdp.copy.64B'),
   'packet.v3.64': async () => made((await packetRing()).cases, 'packet.v3.64B'),
   'packet.v3.1400': async () => made((await packetRing()).cases, 'packet.v3.1400B'),
+  'tx.copy.64K': async () => made((await zerocopy()).cases, 'tx.copy.64K'),
+  'tx.zerocopy.64K': async () => made((await zerocopy()).cases, 'tx.zerocopy.64K'),
   'tx.64': async () => made((await send()).cases, 'tx.64B'),
   'veth.64': async () => made((await send()).cases, 'veth.64B'),
   'sendfile.1G': async () => made({ case: (await sendfile()).sendfileCase(GIB, true) }, 'case'),
