@@ -47,8 +47,8 @@ function tcpReadDone(cpu: Cpu, sk: Sock, len: number): void {
   if (left !== len) tcpCleanupRbuf(cpu, sk, len - left)
 }
 
-/** Models `tcp_read_sock` (net/ipv4/tcp.c): the actor takes from packet after packet, as long as it wants more. */
-function tcpReadSock(cpu: Cpu, sk: Sock, actor: TlsReadActor, wantsMore: () => boolean): void {
+/** Models `tcp_read_sock` (net/ipv4/tcp.c): the actor takes from packet after packet, until it takes nothing. */
+function tcpReadSock(cpu: Cpu, sk: Sock, actor: TlsReadActor): void {
   const tp = tcpSk(sk)
   let seq = tp.copiedSeq
   let copied = 0
@@ -59,10 +59,7 @@ function tcpReadSock(cpu: Cpu, sk: Sock, actor: TlsReadActor, wantsMore: () => b
       if (used <= 0) break
       seq = (seq + used) | 0
       copied += used
-      if (offset + used !== skb.len) {
-        if (wantsMore()) continue
-        break
-      }
+      if (offset + used !== skb.len) continue
     }
     const fin = (tcpFlags(skb) & TCPHDR_FIN) !== 0
     tcpEatRecvSkb(cpu, sk, skb, '__tcp_read_sock')
@@ -70,7 +67,6 @@ function tcpReadSock(cpu: Cpu, sk: Sock, actor: TlsReadActor, wantsMore: () => b
       seq = (seq + 1) | 0
       break
     }
-    if (!wantsMore()) break
     tp.copiedSeq = seq
   }
   tp.copiedSeq = seq

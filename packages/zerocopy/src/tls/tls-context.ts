@@ -63,6 +63,33 @@ export class TlsStrparser {
   work = 0
 }
 
+/** Models `struct tls_decrypt_arg`: what is asked for, and what came of it. */
+export class TlsDecryptArg {
+  /** In: may the text go straight to the reader? Out: it did. */
+  zc = false
+  /** The byte behind the text of TLS 1.3, when it went straight to the reader. */
+  tail = 0
+  /** The packet that describes the record now. */
+  skb: SkBuff | null = null
+}
+
+/** What one receive carries along; calls on a socket do not overlap. */
+export class TlsRecvState {
+  /** Type of what this call gives, 0 while it gave nothing. */
+  control = 0
+  flushedAt = 0
+  /** The receive list has more, of another type. */
+  more = false
+  readonly darg = new TlsDecryptArg()
+
+  reset(): TlsRecvState {
+    this.control = 0
+    this.flushedAt = 0
+    this.more = false
+    return this
+  }
+}
+
 /** Models `struct tls_sw_context_rx`. */
 export class TlsSwContextRx {
   addr: Addr = NULL
@@ -71,6 +98,7 @@ export class TlsSwContextRx {
   /** Decrypted records, or rests of them, that the user has not read. */
   readonly rxList: SkbQueue
   savedDataReady: SockCallback | null = null
+  readonly recv = new TlsRecvState()
   /** Whether a record may be decrypted straight into the reader's memory. */
   zcCapable = false
   /** A KeyUpdate was read: nothing more is decrypted until there is a new key. */

@@ -30,8 +30,8 @@ export interface TlsTransport {
   recvOffset(): number
   /** Models `tcp_read_done`. */
   readDone(cpu: Cpu, sk: Sock, len: number): void
-  /** Models `tcp_read_sock` until the actor wants no more. @param actor says so by `wantsMore` below. */
-  readSock(cpu: Cpu, sk: Sock, actor: TlsReadActor, wantsMore: () => boolean): void
+  /** Models `tcp_read_sock`, until the actor takes nothing. */
+  readSock(cpu: Cpu, sk: Sock, actor: TlsReadActor): void
   /** Models `tcp_epollin_ready`. */
   epollinReady(sk: Sock, target: number): boolean
   /** Models `tcp_sk(sk)->write_seq`: the next sequence number that is written. */

@@ -141,7 +141,7 @@ function checkQueueOk(ctx: TlsContext, strp: TlsStrparser): boolean {
 function tlsStrpReadSock(cpu: Cpu, ctx: TlsContext, strp: TlsStrparser): number {
   const inq = ctx.env.transport.inq(ctx.sk)
   if (inq < 1) return 0
-  if (strp.copyMode) return readCopyin(cpu, ctx, strp)
+  if (strp.copyMode) return readCopyin(cpu, ctx)
   if (inq < strp.fullLen) return readCopy(cpu, ctx, strp, true)
   loadAnchorWithQueue(ctx, strp, inq)
   if (strp.fullLen === 0) {
@@ -278,13 +278,13 @@ function readCopy(cpu: Cpu, ctx: TlsContext, strp: TlsStrparser, qshort: boolean
   anchor.len = 0
   anchor.dataLen = 0
   anchor.truesize = Math.ceil(need / pageSize) * pageSize
-  readCopyin(cpu, ctx, strp)
+  readCopyin(cpu, ctx)
   return 0
 }
 
 /** Models `tls_strp_read_copyin`. @returns 0 or a negative errno. */
-function readCopyin(cpu: Cpu, ctx: TlsContext, strp: TlsStrparser): number {
-  ctx.env.transport.readSock(cpu, ctx.sk, copyinActor, () => !strp.msgReady)
+function readCopyin(cpu: Cpu, ctx: TlsContext): number {
+  ctx.env.transport.readSock(cpu, ctx.sk, copyinActor)
   return 0
 }
 

@@ -16,7 +16,7 @@ import {
 import { allocSkbWithFrags, consumeSkb, nrFrags, type SkBuff, skbCopyHeader } from '@netmem/skbuff'
 import type { Msg, Sock } from '@netmem/sockmem'
 import { TLS_1_3_VERSION } from './tls-ciphers.js'
-import { type TlsContext, type TlsSwContextRx, tlsGetCtx } from './tls-context.js'
+import { type TlsContext, type TlsDecryptArg, type TlsSwContextRx, tlsGetCtx } from './tls-context.js'
 import { TLS_MIB, tlsIncStats } from './tls-env.js'
 import {
   TLS_HANDSHAKE_KEYUPDATE,
@@ -37,16 +37,6 @@ const TLS_PAGE_ORDER = 3
 /** Bytes of `struct aead_request` with its cipher's, and of `struct tls_decrypt_ctx`; then 32 per piece. */
 const DECRYPT_BYTES = 272
 const SCATTERLIST_BYTES = 32
-
-/** Models `struct tls_decrypt_arg`: what is asked for, and what came of it. One per machine. */
-export class TlsDecryptArg {
-  /** In: may the text go straight to the reader? Out: it did. */
-  zc = false
-  /** The byte behind the text of TLS 1.3, when it went straight to the reader. */
-  tail = 0
-  /** The packet that describes the record now. */
-  skb: SkBuff | null = null
-}
 
 /** Models `tls_rx_one_record` (net/tls/tls_sw.c). @returns 0 or a negative errno; `darg.skb` is the caller's only without `zc`. */
 export function tlsRxOneRecord(cpu: Cpu, sk: Sock, msg: Msg | null, darg: TlsDecryptArg): number {

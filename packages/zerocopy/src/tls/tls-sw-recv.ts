@@ -30,7 +30,7 @@ import {
   sockFlag,
   type Task,
 } from '@netmem/sockmem'
-import { type TlsContext, type TlsSwContextRx, tlsGetCtx } from './tls-context.js'
+import { type TlsContext, type TlsRecvState, type TlsSwContextRx, tlsGetCtx } from './tls-context.js'
 import { TLS_MAX_PAYLOAD_SIZE, TLS_RECORD_TYPE_DATA } from './tls-framing.js'
 import { tlsErrAbort } from './tls-push.js'
 import { tlsRecordContentType } from './tls-record-type.js'
@@ -44,20 +44,10 @@ import {
   tlsStrpMsgDone,
   tlsStrpMsgLoad,
 } from './tls-strp.js'
-import { TlsDecryptArg, tlsRxOneRecord } from './tls-sw-decrypt.js'
+import { tlsRxOneRecord } from './tls-sw-decrypt.js'
 
 /** Bytes read between two looks at what arrived meanwhile. */
 const FLUSH_BYTES = 128 << 10
-
-/** What one receive carries along; one per call, which is one or more records. */
-class RecvState {
-  /** Type of what this call gives, 0 while it gave nothing. */
-  control = 0
-  flushedAt = 0
-  /** The receive list has more, of another type. */
-  more = false
-  readonly darg = new TlsDecryptArg()
-}
 
 /** Models `sock_rcvlowat`. */
 function readTarget(sk: Sock, waitAll: boolean, len: number): number {
@@ -81,7 +71,7 @@ function tlsSwRecvmsgLocked(cpu: Cpu, ctx: TlsContext, msg: Msg, len: number, fl
   const { sk, prot } = ctx
   const rx = ctx.swRx as TlsSwContextRx
   const peek = (flags & MSG_PEEK) !== 0
-  const state = new RecvState()
+  const state = rx.recv.reset()
   const { darg } = state
   let copied = processRxList(cpu, rx, msg, state, len, peek)
   if (copied < 0) return copied
@@ -174,7 +164,7 @@ function tlsReadFlushBacklog(
   left: number,
   decrypted: number,
   done: number,
-  state: RecvState,
+  state: TlsRecvState,
 ): boolean {
   const { sk, prot } = ctx
   if (left <= decrypted) return false
@@ -185,7 +175,14 @@ function tlsReadFlushBacklog(
 }
 
 /** Models `process_rx_list`: what was decrypted before. @returns bytes, or a negative errno when there were none. */
-function processRxList(cpu: Cpu, rx: TlsSwContextRx, msg: Msg, state: RecvState, len: number, peek: boolean): number {
+function processRxList(
+  cpu: Cpu,
+  rx: TlsSwContextRx,
+  msg: Msg,
+  state: TlsRecvState,
+  len: number,
+  peek: boolean,
+): number {
   let skb = skbPeek(rx.rxList)
   let left = len
   while (left > 0 && skb !== null) {
@@ -235,7 +232,8 @@ function spliceReadLocked(cpu: Cpu, task: Task, ctx: TlsContext, splicer: SkbSpl
   if (skb === null) {
     const err = tlsRxRecWait(cpu, ctx, true)
     if (err <= 0) return err
-    const darg = new TlsDecryptArg()
+    const { darg } = rx.recv
+    darg.zc = false
     const failed = tlsRxOneRecord(cpu, sk, null, darg)
     if (failed < 0) {
       tlsErrAbort(cpu, sk, -ERRNO.EBADMSG)
