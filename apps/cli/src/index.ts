@@ -51,6 +51,9 @@ function program(): Command {
     .option('--speed <factor>', 'time scale: 2 replays twice as fast as captured', '1')
     .option('--kernel <profile>', 'kernel that is modelled', 'linux-6.18-x86_64')
     .option('--seed <number>', 'seed of the machine', '1')
+    .addOption(
+      new Option('--snapshots <time>', 'run at the pace of the capture and print a look at memory so often').hideHelp(),
+    )
     .option('--html <file>', 'write the report as one HTML file too, with pictures; it needs nothing else')
     .option('--json', 'print one JSON document (schema netmem-replay/1)')
     .addHelpText(

@@ -148,6 +148,12 @@ describe.skipIf(!existsSync(dist))('the built netmem', () => {
     expect(netmem('explain', 'UdpNoPorts').status).toBe(0)
   })
 
+  it('watches a replay as it watches a machine', () => {
+    const seen = JSON.parse(netmem('monitor', '--replay', capture('udp-stream.pcap'), '--json').out)
+    expect(seen).toMatchObject({ schema: 'netmem-monitor/1', devices: [{ name: 'lo' }, { name: 'eth0' }] })
+    refused(netmem('monitor', '--replay', '/nowhere.pcap', '--json'), /nowhere\.pcap: no such file/)
+  })
+
   it('refuses what makes no sense of those in one line', () => {
     refused(netmem('truesize', 'many'), /the payload many: expected a whole number/)
     refused(netmem('truesize', '70000'), /at most 65507 bytes/)

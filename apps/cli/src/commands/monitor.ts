@@ -13,13 +13,39 @@ const ONCE_MS = 500
 
 /** @throws InputError */
 export async function monitorCommand(options: Readonly<Record<string, unknown>>): Promise<void> {
+  const intervalMs = durationNs('--interval', String(options.interval), 100e6, 3600e9) / 1e6
+  if (options.replay === undefined) {
+    await show(thisMachine(options), options, intervalMs)
+    return
+  }
+  const { startReplay } = await import('../monitor/running-replay.js')
+  const given = ['reader', 'kernel', 'host'].flatMap((name) =>
+    options[name] === undefined ? [] : [`--${name}`, String(options[name])],
+  )
+  const replay = await startReplay(process.argv[1]!, [String(options.replay), ...given], intervalMs)
+  try {
+    await show(replay.look, options, intervalMs)
+  } finally {
+    replay.stop()
+    await replay.ended
+  }
+}
+
+/** @throws InputError where there is no /proc to look at. */
+function thisMachine(options: Readonly<Record<string, unknown>>): () => Snapshot {
   const host = realHost(options.root === undefined ? {} : { root: String(options.root) })
   if (host.read('/proc/net/sockstat') === null)
     throw new InputError(
       `${options.root ?? '/'}: no /proc/net/sockstat here; expected Linux, or --root of a copied tree`,
     )
-  const look = (): Snapshot => snapshot(host, Date.now())
-  const intervalMs = durationNs('--interval', String(options.interval), 100e6, 3600e9) / 1e6
+  return () => snapshot(host, Date.now())
+}
+
+async function show(
+  look: () => Snapshot,
+  options: Readonly<Record<string, unknown>>,
+  intervalMs: number,
+): Promise<void> {
   if (options.serve !== undefined) await serveMetrics(look, String(options.serve))
   else if (options.json) writeJson({ schema: 'netmem-monitor/1', ...look() })
   else if (options.once || process.stdout.isTTY !== true) {

@@ -3,7 +3,10 @@ import { setFlagsFromString } from 'node:v8'
 import { survey } from '../capture/survey.js'
 import { InputError } from '../errors.js'
 import { warn, writeJson, writeResultFile, writeText } from '../output.js'
+import { durationNs } from '../quantities.js'
 import { replayOptions } from '../replay/options.js'
+import type { Pace } from '../replay/replay.js'
+import { snapshots as paced } from '../replay/snapshots.js'
 import { bytesText, countText } from '../report/format.js'
 
 /** Progress is shown from here on, unless standard error is a terminal, where it is shown sooner. */
@@ -26,11 +29,13 @@ export async function replayCommand(path: string, given: Record<string, unknown>
   const progress = progressLine()
   const result = (() => {
     try {
-      return replayCapture(path, options, hosts, options.mtu ?? seen.mtu, progress.show)
+      const pace = given.snapshots === undefined ? null : snapshots(String(given.snapshots))
+      return replayCapture(path, options, hosts, options.mtu ?? seen.mtu, progress.show, undefined, pace)
     } finally {
       progress.clear()
     }
   })()
+  if (given.snapshots !== undefined) return
   if (result.capture.cutOff !== null) {
     if (result.packets.read === 0) throw new InputError(`${result.capture.cutOff}, before its first packet`)
     warn(`${result.capture.cutOff}; the report is of what was readable`)
@@ -45,6 +50,8 @@ export async function replayCommand(path: string, given: Record<string, unknown>
     writeText(replayText(result))
   }
 }
+
+const snapshots = (every: string): Pace => paced(durationNs('--snapshots', every, 10e6, 3600e9) / 1e6)
 
 function progressLine(): { show(bytes: number, of: number, packets: number): void; clear(): void } {
   const started = Date.now()

@@ -55,10 +55,20 @@ export function addHostCommands(netmem: Command): void {
     .option('--interval <time>', 'between two looks', '1s')
     .option('--serve <[address:]port>', 'serve Prometheus metrics at /metrics and a health check at /healthz')
     .option('--root <folder>', 'a copied tree with proc/ instead of this machine')
+    .option('--replay <capture>', 'the modelled machine of a replay, which runs at the pace of its capture')
+    .option('--reader <speed>', 'how fast programs read in the replay')
+    .option('--host <address>', 'the machine that is modelled in the replay')
+    .option('--kernel <profile>', 'kernel that is modelled in the replay')
     .option('--json', 'print one look as a JSON document (schema netmem-monitor/1)')
     .addHelpText(
       'after',
-      examples(['netmem monitor', 'netmem monitor --once', 'netmem monitor --json', 'netmem monitor --serve 9877']),
+      examples([
+        'netmem monitor',
+        'netmem monitor --once',
+        'netmem monitor --json',
+        'netmem monitor --serve 9877',
+        'netmem monitor --replay stream.pcap --reader 500k',
+      ]),
     )
     .action(async (options: Record<string, unknown>) => {
       const { monitorCommand } = await import('../commands/monitor.js')

@@ -27,6 +27,9 @@ export type Progress = (bytes: number, of: number, packets: number) => void
 /** Called after the last packet, when nothing is closed yet. */
 export type AtLastPacket = (kernel: Kernel, net: Net) => void
 
+/** Called before each packet with the machine's time: may wait, and may look at the machine. */
+export type Pace = (kernel: Kernel, nowNs: number) => void
+
 /** Packets between two looks at the host's clock. */
 const PROGRESS_EVERY = 1 << 16
 const LISTED_SOCKETS = 100
@@ -48,6 +51,7 @@ export function replayCapture(
   mtu: number,
   progress: Progress,
   atLastPacket: AtLastPacket = () => {},
+  pace: Pace | null = null,
 ): ReplayResult {
   const kernel = bootMachine(options)
   const books = new Books(kernel)
@@ -101,6 +105,7 @@ export function replayCapture(
         linkType = reader.linkType
         linkTypes.add(linkType)
       }
+      if (pace !== null) pace(kernel, machine.nowNs)
       engine.packet(reader)
       if ((reader.packets & (PROGRESS_EVERY - 1)) === 0) progress(source.offset, source.size, reader.packets)
     }
