@@ -27,10 +27,11 @@ const TAG_MASK = (1 << (HANDLER_BITS + 31 - SLOT_BITS)) - 1
 // A search or an insertion of up to so many steps is a lucky one.
 const LUCKY_STEPS = 6
 const WASTE_LIMIT = 1 << 14
+const MOST_SPARSE = 1 << 13
 
 export class EventQueue {
   /** Virtual time in nanoseconds: that of the event that runs, else of the latest that ran or of `runUntil`. */
-  nowNs: Ns
+  nowNs = Number.NaN as Ns
   /** Events scheduled and neither run nor cancelled. */
   pending = 0
 
@@ -51,19 +52,16 @@ export class EventQueue {
   // begins and when its day ends.
   private first = new Int32Array(MIN_BUCKETS).fill(NONE)
   private mask = MIN_BUCKETS - 1
-  private dayNs: number
+  private dayNs = Number.NaN
   private perNs = 1 / 1024
   private today = 0
-  private todayEndsNs: number
+  private todayEndsNs = Number.NaN
   // Steps beyond the lucky few since the calendar was cut; too many, and it is cut anew.
   private wasted = 0
 
   constructor() {
-    // A field that holds a fraction first stays a double; a small integer that outgrows 2^31 on the way would make the
-    // engine throw away everything that it compiled for this class.
-    this.nowNs = Number.NaN as Ns
-    this.dayNs = Number.NaN
-    this.todayEndsNs = Number.NaN
+    // What begins as no number stays a double; a small integer that outgrows 2^31 on the way would make the engine
+    // throw away everything that it compiled for this class, and a field without a first value would box its numbers.
     this.nowNs = 0 as Ns
     this.dayNs = 1024
     this.todayEndsNs = 1024
@@ -259,13 +257,15 @@ export class EventQueue {
     }
     // Equal times share a bucket, whose list is in order; a stable sort keeps that order.
     slots.sort((a, b) => this.at[a]! - this.at[b]!)
+    // Twice as many buckets as events make most lists empty or single; beyond the cache, a second miss costs more.
+    const sparse = slots.length <= MOST_SPARSE ? 2 : 1
     let buckets = MIN_BUCKETS
-    while (buckets < slots.length) buckets *= 2
+    while (buckets < sparse * slots.length) buckets *= 2
     // The near half tells the gap between events that matter soon; the far half may be timers that never run.
     const near = slots.length >> 1
     const span = near > 1 ? this.at[slots[near]!]! - this.at[slots[0]!]! : this.dayNs
     let dayNs = 1
-    while (dayNs <= span / Math.max(1, near) && dayNs < 2 ** 40) dayNs *= 2
+    while (sparse * dayNs <= span / Math.max(1, near) && dayNs < 2 ** 40) dayNs *= 2
     this.first = new Int32Array(buckets).fill(NONE)
     this.mask = buckets - 1
     this.dayNs = dayNs
