@@ -173,42 +173,39 @@ class NaiveRecords {
 }
 
 describe.each(PROFILES)('kTLS on %s', (profile) => {
-  it.each([1, 2])(
-    'random sends and receives give the bytes, types and ends of a list of records (seed %i)',
-    (seed) => {
-      const kernel = boot(profile)
-      const step = trackSteps(kernel)
-      const process = kernel.spawn()
-      const prng = new Prng(seed)
-      const [tx, rx] = tlsPair(process, seed % 2 === 0)
-      const naive = new NaiveRecords()
-      for (let i = 0; i < 100; i += 1) {
-        step(i)
-        if (prng.below(2) === 0 || naive.waiting > 3) {
-          // What is corked may or may not have left; the next send without MSG_MORE takes it along.
-          const closing = send(process, tx, Uint8Array.of(i))
-          expect(closing).toBe(1)
-          naive.send(Uint8Array.of(i), false)
-          kernel.passTime(1e6)
-          const len = 1 + prng.below([4, 300, 40000][prng.below(3)]!)
-          expect(recvPatiently(process, rx, len), `seed ${seed} step ${i}: recv ${len}`).toEqual(naive.recv(len))
-        } else {
-          const size = prng.below([3, 200, 5000, 18000][prng.below(4)]!)
-          const data = Uint8Array.from({ length: size }, (_, j) => (i + j) % 251)
-          const type = prng.below(6) === 0 ? 21 + prng.below(2) : undefined
-          const more = type === undefined && prng.below(3) === 0
-          expect(send(process, tx, data, more ? MSG_MORE : 0, type)).toBe(size)
-          naive.send(data, more, type)
-        }
-        auditKernel(kernel)
+  it.each([1, 2])('random sends and receives give the bytes, types and ends of a list of records (seed %i)', (seed) => {
+    const kernel = boot(profile)
+    const step = trackSteps(kernel)
+    const process = kernel.spawn()
+    const prng = new Prng(seed)
+    const [tx, rx] = tlsPair(process, seed % 2 === 0)
+    const naive = new NaiveRecords()
+    for (let i = 0; i < 100; i += 1) {
+      step(i)
+      if (prng.below(2) === 0 || naive.waiting > 3) {
+        // What is corked may or may not have left; the next send without MSG_MORE takes it along.
+        const closing = send(process, tx, Uint8Array.of(i))
+        expect(closing).toBe(1)
+        naive.send(Uint8Array.of(i), false)
+        kernel.passTime(1e6)
+        const len = 1 + prng.below([4, 300, 40000][prng.below(3)]!)
+        expect(recvPatiently(process, rx, len), `seed ${seed} step ${i}: recv ${len}`).toEqual(naive.recv(len))
+      } else {
+        const size = prng.below([3, 200, 5000, 18000][prng.below(4)]!)
+        const data = Uint8Array.from({ length: size }, (_, j) => (i + j) % 251)
+        const type = prng.below(6) === 0 ? 21 + prng.below(2) : undefined
+        const more = type === undefined && prng.below(3) === 0
+        expect(send(process, tx, data, more ? MSG_MORE : 0, type)).toBe(size)
+        naive.send(data, more, type)
       }
-      sysClose(process, tx)
-      sysClose(process, rx)
-      kernel.exit(process)
       auditKernel(kernel)
-      assertQuiescent(kernel)
-    },
-  )
+    }
+    sysClose(process, tx)
+    sysClose(process, rx)
+    kernel.exit(process)
+    auditKernel(kernel)
+    assertQuiescent(kernel)
+  })
 
   it('peeking gives the same bytes again, and then reading does', () => {
     const kernel = boot(profile)
