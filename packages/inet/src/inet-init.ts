@@ -17,6 +17,7 @@ import {
 import { devAddPack, ETH_P_IP, ETH_P_IPV6, localBhEnable } from '@netmem/virtual-nic'
 import { NO_TLS_CRYPTO, tlsInit } from '@netmem/zerocopy'
 import { inetCreate } from './af-inet.js'
+import { linkProtocolsInit } from './arp.js'
 import { fragRegisterHolders } from './frag-holders.js'
 import { icmpInit } from './icmp.js'
 import { InetEnv, type InetParams, inet6AddProtocol, inetAddProtocol, inetRegisterProtosw } from './inet-env.js'
@@ -112,6 +113,7 @@ export function inetInit(params: InetParams): InetEnv {
   unixInit(socks)
   fragRegisterHolders(env)
   devAddPack(env.devs, { type: ETH_P_IP, name: 'ip_rcv', func: (cpu, skb, dev) => ipRcv(env, cpu, skb, dev) })
+  linkProtocolsInit(env)
   devAddPack(env.devs, { type: ETH_P_IPV6, name: 'ipv6_rcv', func: (cpu, skb, dev) => ipv6Rcv(env, cpu, skb, dev) })
   return env
 }

@@ -54,6 +54,8 @@ export class InetNet {
   readonly icmpRatelimit: Float64Array
   readonly icmpRatemask: Float64Array
   readonly bindv6only: Float64Array
+  /** Models `net.ipv6.conf.all.disable_ipv6`: every packet is dropped as it comes in. */
+  readonly disableIpv6: Float64Array
   /** Token bucket of ICMP errors per second for the whole namespace, and when it was last filled (jiffies). */
   icmpTokens = 0
   icmpStamp = 0
@@ -72,6 +74,7 @@ export class InetNet {
     this.maxDgramQlen = table.numbers('net.unix.max_dgram_qlen', [10])
     this.icmpRatelimit = table.numbers('net.ipv4.icmp_ratelimit', [1000])
     this.icmpRatemask = table.numbers('net.ipv4.icmp_ratemask', [6168])
+    this.disableIpv6 = table.numbers('net.ipv6.conf.all.disable_ipv6', [0])
     this.bindv6only = table.numbers('net.ipv6.bindv6only', [0])
   }
 }

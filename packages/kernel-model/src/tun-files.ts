@@ -123,6 +123,7 @@ export class TunFiles {
    *
    * @returns bytes written, or a negative errno.
    */
+  // Of no bytes at all, writev does not reach the driver.
   write(process: Process, fd: number, bytes: Uint8Array, cuts: readonly number[] | null): number {
     const file = process.files.get(fd)
     if (file === null) return -ERRNO.EBADF
@@ -131,6 +132,7 @@ export class TunFiles {
     userWrite(this.kernel.mem, buffer, 0, bytes)
     msg.reset(0)
     if (cuts === null) iovIterInit(msg.iter, buffer, 0, bytes.length)
+    else if (bytes.length === 0) return 0
     else segments(msg, buffer, bytes.length, cuts)
     const ret = tunFileOps.writeIter!(this.kernel, process, file, msg, bytes.length)
     this.kernel.syscallExit(process.cpu)

@@ -18,7 +18,8 @@ export const ETH_HLEN = 14
 export const ETH_ZLEN = 60
 /** Models `ETH_MAX_MTU`. */
 export const ETH_MAX_MTU = 65535
-const ETH_P_802_3_MIN = 0x600
+/** Models `ETH_P_802_3_MIN`: smaller numbers are lengths. */
+export const ETH_P_802_3_MIN = 0x600
 
 /**
  * Models `eth_type_trans` (net/ethernet/eth.c): takes the link header off, says who the packet is for.

@@ -83,8 +83,11 @@ export function napiGroReceive(cpu: Cpu, napi: NapiStruct, skb: SkBuff): number 
  */
 function isPlainUdp(env: NetDevs, skb: SkBuff): boolean {
   if (skb.len - skb.dataLen < 20 || skb.protocol !== 0x0800) return false
+  const { u8, dv } = env.mem
   const at = skb.data >>> 0
-  return env.mem.u8[at + 9] === 17
+  if (u8[at + 9] !== 17) return false
+  // Where UDP claims another length than IP, it matters that GRO sums up all of it: the long way.
+  return dv.getUint16(at + 24) === skb.len - 20 || skb.len - skb.dataLen < 28
 }
 
 /** Models `gro_normal_one`: queues the packet to be passed up with others. @param segs packets it stands for. */

@@ -4,10 +4,10 @@
  */
 import type { Cpu } from '@netmem/base'
 import { kfreeSkb, pskbMayPull, SKB_VLAN_PRESENT, type SkBuff, skbCow, skbPull, skbPush } from '@netmem/skbuff'
-import { ETH_HLEN } from './eth.js'
+import { ETH_HLEN, ETH_P_802_3_MIN } from './eth.js'
 import { type NetDevice, RX_BYTES, RX_PACKETS } from './net-device.js'
 import type { NetDevs } from './net-devs.js'
-import { PACKET_HOST, PACKET_OTHERHOST } from './packet-type.js'
+import { ETH_P_802_2, ETH_P_802_3, PACKET_HOST, PACKET_OTHERHOST } from './packet-type.js'
 
 /** Models `VLAN_HLEN`. */
 export const VLAN_HLEN = 4
@@ -34,7 +34,7 @@ export function vlanUntag(env: NetDevs, cpu: Cpu, skb: SkBuff): SkBuff | null {
   const at = skb.data >>> 0
   skb.vlanTci = dv.getUint16(at)
   skb.vlanProto = skb.protocol
-  skb.protocol = dv.getUint16(at + 2)
+  skb.protocol = encapProto(dv, at)
   skbPull(skb, VLAN_HLEN)
   const mac = (skb.head + skb.macHeader) >>> 0
   env.mem.u8.copyWithin(mac + VLAN_HLEN, mac, mac + ETH_HLEN - 2)
@@ -42,6 +42,13 @@ export function vlanUntag(env: NetDevs, cpu: Cpu, skb: SkBuff): SkBuff | null {
   skb.networkHeader = (skb.data - skb.head) | 0
   skb.macLen = skb.networkHeader - skb.macHeader
   return skb
+}
+
+/** Models `vlan_set_encap_proto`: what is behind the tag; a length instead of a type means 802.2, or raw 802.3. */
+function encapProto(dv: DataView, at: number): number {
+  const type = dv.getUint16(at + 2)
+  if (type >= ETH_P_802_3_MIN) return type
+  return dv.getUint16(at + VLAN_HLEN) === 0xffff ? ETH_P_802_3 : ETH_P_802_2
 }
 
 /** Models `__vlan_hwaccel_clear_tag`. */

@@ -44,6 +44,7 @@ export function ipv6Rcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice):
     if (own === null) return NET_RX_DROP
     skb = own
   }
+  if (net.disableIpv6[0] !== 0) return drop(cpu, net, skb, 'IPV6DISABLED', IN_DISCARDS)
   if (!pskbMayPull(cpu, skb, IPV6_HLEN)) return drop(cpu, net, skb, 'NOT_SPECIFIED', IN_HDR_ERRORS)
   const { mem } = env
   const hdr = skb.data >>> 0

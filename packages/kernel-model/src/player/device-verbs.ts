@@ -4,7 +4,7 @@ import { mibIndexOrNone } from '@netmem/sockmem'
 import { devStatistics } from '@netmem/virtual-nic'
 import type { Json, JsonObject } from '../trace/json.js'
 import { type Answer, ringErrnoName, StepError } from './answer.js'
-import { dropWatch, poolWatch } from './event-watch.js'
+import { takeEvents } from './event-watch.js'
 import { buildFrame } from './frames.js'
 import type { VerbHandlers } from './handlers.js'
 import type { PlayerWorld, TraceDevice } from './world.js'
@@ -77,7 +77,9 @@ function makeVeth(world: PlayerWorld, args: JsonObject): Answer {
 
 export const deviceHandlers: VerbHandlers = {
   netns: (world, args) => {
-    world.nets.set(args.id as string, world.kernel.links.netCreate())
+    const net = world.kernel.links.netCreate()
+    world.ipv6Off(net)
+    world.nets.set(args.id as string, net)
     return { ret: 0 }
   },
 
@@ -130,9 +132,9 @@ export const deviceHandlers: VerbHandlers = {
 
   softnet: (world) => ({ dropped: world.kernel.devs.softnet[0]!.dropped }),
 
-  drops: (world) => ({ reasons: dropWatch(world).take() }),
+  drops: (world) => ({ reasons: takeEvents(world).reasons }),
 
-  page_pool_events: (world) => ({ pools: poolWatch(world).take() as unknown as Json }),
+  page_pool_events: (world) => ({ pools: takeEvents(world).pools as unknown as Json }),
 
   xdp_live: (world, args) => {
     const { kernel, process } = world

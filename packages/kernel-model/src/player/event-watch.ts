@@ -68,5 +68,12 @@ export function startWatches(world: PlayerWorld): void {
   if (verbs.has('page_pool_events')) world.extra.set(POOLS, new PoolWatch(world.kernel))
 }
 
-export const dropWatch = (world: PlayerWorld): DropWatch => world.extra.get(DROPS) as DropWatch
-export const poolWatch = (world: PlayerWorld): PoolWatch => world.extra.get(POOLS) as PoolWatch
+/** What was counted since the last look at either: the recorder reads both from one buffer, which it then empties. */
+export function takeEvents(world: PlayerWorld): {
+  reasons: ReturnType<DropWatch['take']>
+  pools: ReturnType<PoolWatch['take']>
+} {
+  const drops = world.extra.get(DROPS) as DropWatch | undefined
+  const pools = world.extra.get(POOLS) as PoolWatch | undefined
+  return { reasons: drops?.take() ?? {}, pools: pools?.take() ?? [] }
+}

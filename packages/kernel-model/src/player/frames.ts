@@ -92,10 +92,11 @@ export function buildFrame(spec: JsonObject, target: FrameTarget): Uint8Array {
 
 function udpChecksum(spec: JsonObject, bytes: Uint8Array, ip: number, udp: number, payload: number): number {
   if (spec.udp_csum === 'zero') return 0
-  // The pseudo header and the untampered length: a spoilt length leaves the checksum that was right without it.
+  // The pseudo header has the length that is right; the UDP header itself is summed as it stands.
   let seed = 17 + UDP_HLEN + payload
   for (let i = 0; i < 8; i += 2) seed += (bytes[ip + 12 + i]! << 8) | bytes[ip + 13 + i]!
-  seed += ((bytes[udp]! << 8) | bytes[udp + 1]!) + ((bytes[udp + 2]! << 8) | bytes[udp + 3]!) + UDP_HLEN + payload
+  seed += ((bytes[udp]! << 8) | bytes[udp + 1]!) + ((bytes[udp + 2]! << 8) | bytes[udp + 3]!)
+  seed += (bytes[udp + 4]! << 8) | bytes[udp + 5]!
   const sum = internetChecksum(bytes, udp + UDP_HLEN, udp + UDP_HLEN + payload, seed) || 0xffff
   return spec.udp_csum === 'bad' ? sum ^ 0x5555 : sum
 }

@@ -95,7 +95,8 @@ export const ringSocketHandlers: VerbHandlers = {
       let after = meminfo(process, rx)![RMEM_ALLOC]!
       truesize.push(after - before)
       if (args.drain === true) {
-        sysRecvmsg(process, rx, ROOM)
+        const got = sysRecvmsg(process, rx, ROOM)
+        if (got < 0) return ringZero(got)
         after = meminfo(process, rx)![RMEM_ALLOC]!
       }
       before = after

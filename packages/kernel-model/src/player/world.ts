@@ -79,7 +79,8 @@ export class PlayerWorld {
     if (this.dialect === 'sockets') this.process.fillBuffer = (name, buffer) => markPages(kernel, name, buffer)
     this.nets.set('A', net).set('a', net)
     // Devices and rings begin with loopback down; they say `lo_up` when they want it.
-    if (this.dialect !== 'rings') kernel.links.loUp(net)
+    if (this.dialect === 'rings') this.ipv6Off(net)
+    else kernel.links.loUp(net)
     for (const [name, value] of Object.entries(document.sysctl)) {
       const err = kernel.sysctlWrite(net, name, value)
       if (err < 0) throw new StepError(`sysctl ${name} = "${value}" of the trace cannot be set`)
@@ -89,6 +90,11 @@ export class PlayerWorld {
     plugNics(this)
     this.counterBase.set(net, net.ns.mib.slice())
     this.pagesBase = { tcp: this.protocolPages('tcp'), udp: this.protocolPages('udp') }
+  }
+
+  /** Traces of devices and rings are recorded with IPv6 switched off in each namespace. */
+  ipv6Off(net: Net): void {
+    this.kernel.inet.netOf(net.ns).disableIpv6[0] = 1
   }
 
   /** @returns the descriptor of a name. @throws StepError when the trace never made it. */

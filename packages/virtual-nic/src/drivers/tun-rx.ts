@@ -287,7 +287,11 @@ function tunDeliver(
     localBhDisable(cpu)
     const passed = doXdpGeneric(env, cpu, tun.prog!, skb)
     localBhEnable(env, cpu)
-    if (passed === null) return total
+    if (passed === null) {
+      // Models the label `unlock_frags`: the packet is gone.
+      if (tfile.napiFrags) tfile.napi!.skb = 0
+      return total
+    }
     skb = passed
   }
   if ((dev.flags & IFF_UP) === 0) return drop(cpu, tfile, tun, skb, -ERRNO.EIO, 'DEV_READY')
