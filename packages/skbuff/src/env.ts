@@ -53,6 +53,10 @@ export interface SkbSlots {
   cpuOnline(cpu: number): boolean
   /** Models `netdev->name` for the panic line. */
   devName(dev: number): string
+  /** Models `net_device::type` of a device id, for filters that ask. */
+  devType(dev: number): number
+  /** Models `get_random_u32`, for filters that ask. @returns 32 bits, signed. */
+  random(): number
 }
 
 export interface SkbInitParams {
@@ -209,6 +213,8 @@ export class Skbuffs {
       raiseNetTxSoftirq: () => {},
       cpuOnline: (cpu) => cpu < p.cpus,
       devName: (dev) => `dev${dev}`,
+      devType: () => 0,
+      random: () => 0,
       ...p.slots,
     }
     this.sysctl = p.sysctl ?? {

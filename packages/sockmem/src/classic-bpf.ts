@@ -1,86 +1,44 @@
 /**
- * The classic packet-filter machine: one accumulator, one index, sixteen words of scratch. Checking,
- * running, and the length that a program has after the kernel's conversion to its internal instruction set.
+ * Running classic packet filters: one accumulator, one index, sixteen words of scratch. Programs have been checked
+ * (`bpf-check.ts`); loads beyond the packet end them.
  */
-import { fragAddr, fragLen, fragList, nrFrags, type SkBuff, skbHeadlen } from '@netmem/skbuff'
-
-/** Models `BPF_MAXINSNS`. */
-export const BPF_MAXINSNS = 4096
-/** Models `BPF_MEMWORDS`. */
-const SCRATCH_WORDS = 16
-
-// Instruction classes and fields (include/uapi/linux/bpf_common.h).
-const LD = 0
-const LDX = 1
-const ST = 2
-const STX = 3
-const ALU = 4
-const JMP = 5
-const RET = 6
-const MISC = 7
-const W = 0x00
-const H = 0x08
-const B = 0x10
-const IMM = 0x00
-const ABS = 0x20
-const IND = 0x40
-const MEM = 0x60
-const LEN = 0x80
-const MSH = 0xa0
-const SRC_X = 0x08
-const DIV = 0x30
-const MOD = 0x90
-/** Models `SKF_AD_OFF`: loads at this negative offset read facts about the packet instead of its bytes. */
-const SKF_AD_OFF = -0x1000
-const SKF_NET_OFF = -0x100000
-const SKF_LL_OFF = -0x200000
-
-/** Models `bpf_check_classic` (net/core/filter.c): jumps stay inside, scratch words exist, the end returns. */
-export function bpfCheckClassic(insns: Int32Array): boolean {
-  const count = insns.length >> 2
-  for (let pc = 0; pc < count; pc += 1) {
-    const code = insns[pc * 4]
-    const k = insns[pc * 4 + 3]
-    const kind = code & 7
-    if (kind === JMP) {
-      if (code >> 4 === 0) {
-        if (k >>> 0 >= count - pc - 1) return false
-      } else if (pc + insns[pc * 4 + 1] + 1 >= count || pc + insns[pc * 4 + 2] + 1 >= count) return false
-    } else if (kind === ST || kind === STX || ((kind === LD || kind === LDX) && (code & 0xe0) === MEM)) {
-      if (k >>> 0 >= SCRATCH_WORDS) return false
-    } else if (kind === ALU && (code & SRC_X) === 0) {
-      const op = code & 0xf0
-      if ((op === DIV || op === MOD) && k === 0) return false
-      if ((op === 0x60 || op === 0x70) && k >>> 0 >= 32) return false
-    }
-  }
-  return (insns[(count - 1) * 4] & 7) === RET
-}
-
-/**
- * Models what `bpf_convert_filter` (net/core/filter.c) makes of a program: how many internal instructions it takes. Two
- * registers are cleared and the context is saved at the start; most instructions become one.
- */
-export function bpfConvertedLength(insns: Int32Array): number {
-  let total = 3
-  for (let i = 0; i < insns.length; i += 4)
-    total += convertedLengthOf(insns[i], insns[i + 1], insns[i + 2], insns[i + 3])
-  return total
-}
-
-function convertedLengthOf(code: number, jt: number, jf: number, k: number): number {
-  const kind = code & 7
-  const mode = code & 0xe0
-  if (kind === RET) return (code & 0x18) === 0x10 ? 1 : 2
-  if (kind === ALU && (code & SRC_X) !== 0 && ((code & 0xf0) === DIV || (code & 0xf0) === MOD)) return 5
-  if (kind === JMP && code >> 4 !== 0) {
-    const wide = (code & SRC_X) === 0 && k < 0 ? 1 : 0
-    return wide + (jt === 0 || jf === 0 ? 1 : 2)
-  }
-  if (kind === LDX && mode === MSH) return 6
-  if ((kind === LD || kind === LDX) && (mode === ABS || mode === IND) && k >= SKF_AD_OFF && k < 0) return 2
-  return 1
-}
+import {
+  fragAddr,
+  fragLen,
+  fragList,
+  nrFrags,
+  SKB_HEADER_UNSET,
+  SKB_VLAN_PRESENT,
+  type SkBuff,
+  skbHeadlen,
+} from '@netmem/skbuff'
+import {
+  AD,
+  ALU,
+  ancillaryOf,
+  B,
+  BPF_MEMWORDS,
+  DIV,
+  H,
+  IMM,
+  IND,
+  JMP,
+  LD,
+  LDX,
+  LEN,
+  MEM,
+  MISC,
+  MOD,
+  MSH,
+  RET,
+  SKF_LL_OFF,
+  SKF_NET_OFF,
+  SRC_X,
+  ST,
+  STX,
+  W,
+} from './bpf-numbers.js'
+import { skbGetPoff } from './bpf-poff.js'
 
 /**
  * Models `bpf_prog_run` of a classic program over a packet.
@@ -102,7 +60,8 @@ export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
         else if (mode === MEM) a = scratch === null ? 0 : scratch[k]
         else if (mode === LEN) a = skb.len
         else {
-          const value = load(skb, mode === IND ? (x + k) | 0 : k, code & 0x18)
+          const what = ancillaryOf(code, k)
+          const value = what < 0 ? load(skb, mode === IND ? (x + k) | 0 : k, code & 0x18) : ancillary(skb, what, a, x)
           if (value === null) return 0
           a = value
         }
@@ -118,11 +77,11 @@ export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
         }
         break
       case ST:
-        scratch ??= new Int32Array(SCRATCH_WORDS)
+        scratch ??= new Int32Array(BPF_MEMWORDS)
         scratch[k] = a
         break
       case STX:
-        scratch ??= new Int32Array(SCRATCH_WORDS)
+        scratch ??= new Int32Array(BPF_MEMWORDS)
         scratch[k] = x
         break
       case ALU: {
@@ -148,16 +107,24 @@ export function bpfRunClassic(insns: Int32Array, skb: SkBuff): number {
 }
 
 function load(skb: SkBuff, offset: number, size: number): number | null {
-  if (offset < 0) {
-    if (offset >= SKF_AD_OFF) return ancillary(skb, offset - SKF_AD_OFF)
-    const base = offset >= SKF_NET_OFF ? SKF_NET_OFF : SKF_LL_OFF
-    const header = base === SKF_NET_OFF ? skb.networkHeader : skb.macHeader
-    offset = ((skb.head + header) | 0) - skb.data + (offset - base)
-  }
   const bytes = size === W ? 4 : size === H ? 2 : 1
-  if (offset < 0 || offset + bytes > skb.len) return null
+  if (offset < 0) return loadNegative(skb, offset, bytes)
+  if (offset + bytes > skb.len) return null
   let value = 0
   for (let i = 0; i < bytes; i += 1) value = (value << 8) | byteAt(skb, offset + i)
+  return bytes === 4 ? value : value >>> 0
+}
+
+/** Models `bpf_internal_load_pointer_neg_helper`: from a header on, inside the linear part of the packet. */
+function loadNegative(skb: SkBuff, offset: number, bytes: number): number | null {
+  let at: number
+  if (offset >= SKF_NET_OFF) at = (skb.head + skb.networkHeader + offset - SKF_NET_OFF) | 0
+  else if (offset >= SKF_LL_OFF && skb.macHeader !== SKB_HEADER_UNSET)
+    at = (skb.head + skb.macHeader + offset - SKF_LL_OFF) | 0
+  else return null
+  if (((at - skb.head) | 0) < 0 || ((skb.tail - at) | 0) < bytes) return null
+  let value = 0
+  for (let i = 0; i < bytes; i += 1) value = (value << 8) | skb.env.u8[(at + i) >>> 0]
   return bytes === 4 ? value : value >>> 0
 }
 
@@ -178,26 +145,73 @@ function byteAt(skb: SkBuff, offset: number): number {
   return 0
 }
 
-/** Models the `SKF_AD_*` loads that need nothing but the packet. */
-function ancillary(skb: SkBuff, what: number): number | null {
+/**
+ * Models the `SKF_AD_*` loads. @returns null when the program ends: facts of a device that the packet has not.
+ */
+function ancillary(skb: SkBuff, what: number, a: number, x: number): number | null {
   switch (what) {
-    case 0:
+    case AD.PROTOCOL:
       return skb.protocol
-    case 4:
+    case AD.PKTTYPE:
       return skb.pktType
-    case 8:
-      return skb.dev
-    case 20:
+    case AD.IFINDEX:
+      return skb.dev === 0 ? null : skb.dev
+    case AD.HATYPE:
+      return skb.dev === 0 ? null : skb.env.slots.devType(skb.dev)
+    case AD.NLATTR:
+      return nlattrFind(skb, a, skb.len, x)
+    case AD.NLATTR_NEST:
+      return nlattrFindNested(skb, a, x)
+    case AD.MARK:
       return skb.mark
-    case 24:
+    case AD.QUEUE:
       return skb.queueMapping
-    case 32:
+    case AD.RXHASH:
       return skb.hash
-    case 36:
+    case AD.CPU:
       return skb.allocCpu
+    case AD.ALU_XOR_X:
+      return a ^ x
+    case AD.VLAN_TAG:
+      return skb.vlanTci
+    case AD.VLAN_TAG_PRESENT:
+      return (skb.flags & SKB_VLAN_PRESENT) !== 0 ? 1 : 0
+    case AD.VLAN_TPID:
+      return (skb.flags & SKB_VLAN_PRESENT) !== 0 ? skb.vlanProto : 0
+    case AD.PAY_OFFSET:
+      return skbGetPoff(skb)
     default:
-      return 0
+      return skb.env.slots.random()
   }
+}
+
+const NLA_HDRLEN = 4
+/** Models `NLA_TYPE_MASK`: without the two bits of flags. */
+const NLA_TYPE_MASK = 0x3fff
+
+/** Models `bpf_skb_get_nlattr` with `nla_find`. @returns the attribute's offset in the packet, 0 when there is none. */
+function nlattrFind(skb: SkBuff, from: number, to: number, type: number): number {
+  if (skb.dataLen !== 0 || skb.len < NLA_HDRLEN || from >>> 0 > skb.len - NLA_HDRLEN) return 0
+  const { dv } = skb.env.mem
+  let at = from >>> 0
+  let left = to - at
+  while (left >= NLA_HDRLEN) {
+    const len = dv.getUint16((skb.data + at) >>> 0, true)
+    if (len < NLA_HDRLEN || len > left) return 0
+    if ((dv.getUint16((skb.data + at + 2) >>> 0, true) & NLA_TYPE_MASK) === type) return at
+    const whole = (len + 3) & ~3
+    left -= whole
+    at += whole
+  }
+  return 0
+}
+
+/** Models `bpf_skb_get_nlattr_nest`: the same inside the attribute that starts at `a`. */
+function nlattrFindNested(skb: SkBuff, a: number, x: number): number {
+  if (skb.dataLen !== 0 || skb.len < NLA_HDRLEN || a >>> 0 > skb.len - NLA_HDRLEN) return 0
+  const len = skb.env.mem.dv.getUint16((skb.data + a) >>> 0, true)
+  if (len > skb.len - a) return 0
+  return nlattrFind(skb, a + NLA_HDRLEN, a + len, x)
 }
 
 function alu(op: number, a: number, b: number): number | null {

@@ -4,7 +4,10 @@
  */
 import { type Cpu, ERRNO } from '@netmem/base'
 import { pskbTrim, type SkBuff, skbPfmemalloc } from '@netmem/skbuff'
-import { BPF_MAXINSNS, bpfCheckClassic, bpfConvertedLength, bpfRunClassic } from './classic-bpf.js'
+import { bpfCheckClassic } from './bpf-check.js'
+import { bpfConvertedLength } from './bpf-length.js'
+import { BPF_MAXINSNS } from './bpf-numbers.js'
+import { bpfRunClassic } from './classic-bpf.js'
 import { SOCKF_FILTER_LOCKED, SOCKF_MEMALLOC } from './constants.js'
 import { mibIndex } from './mib.js'
 import type { Sock } from './sock.js'

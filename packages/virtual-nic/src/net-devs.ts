@@ -5,7 +5,7 @@
  * Conservation: an skb given to this layer is, at any time, in exactly one place: a CPU's input, process or
  * completion queue, a NAPI's GRO bucket or receive list, a qdisc, a driver's ring, or with a handler.
  */
-import { assert, type Cpu, type EventQueue, type KernelProfile, type Trace } from '@netmem/base'
+import { assert, type Cpu, type EventQueue, type KernelProfile, Prng, type Trace } from '@netmem/base'
 import type { Memory } from '@netmem/memory'
 import type { PagePool, PagePools } from '@netmem/page-pool'
 import type { SkBuff, Skbuffs } from '@netmem/skbuff'
@@ -215,6 +215,9 @@ export class NetDevs {
     slots.raiseNetTxSoftirq = (cpu) => raiseSoftirq(this, cpu, NET_TX_SOFTIRQ)
     slots.kickDeferListPurge = (cpu, target) => this.kickDeferListPurge(cpu, target)
     slots.devName = (id) => this.devices[id]?.name ?? '<NULL>'
+    slots.devType = (id) => this.devices[id]?.type ?? 0
+    const random = new Prng(this.seed)
+    slots.random = () => random.next()
   }
 
   /** Models `kick_defer_list_purge`: the other CPU takes an interrupt and its receive softirq frees what it was sent. */
