@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { bpfCheckClassic } from './bpf-check.js'
 import { bpfConvertedLength } from './bpf-length.js'
-import programs from './fixtures/classic-programs.json'
+import programs from './fixtures/classic-programs.json' with { type: 'json' }
 
 // Each row: how long the program is after 6.18's conversion, 0 when the kernel refused it; then code, jt, jf, k of each
 // instruction. Random programs, attached on a real kernel; the length is what option memory was charged for.
