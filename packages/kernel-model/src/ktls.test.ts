@@ -256,6 +256,35 @@ describe.each(PROFILES)('kTLS on %s', (profile) => {
     assertQuiescent(kernel)
   })
 
+  it('records whose pages lie apart are closed when they have no room for another piece', () => {
+    const kernel = boot(profile)
+    const step = trackSteps(kernel)
+    const process = kernel.spawn()
+    const pairs = [tlsPair(process, false), tlsPair(process, true)]
+    // The two take turns at the task's page, so that no piece continues the one before.
+    const turns = 45
+    for (let i = 0; i < turns; i += 1) {
+      step(i)
+      for (const [tx, rx] of pairs) {
+        const size = 100 + i
+        expect(send(process, tx, new Uint8Array(size).fill(i), i < turns - 1 ? MSG_MORE : 0)).toBe(size)
+        // Far from 16 KiB, and nobody said that it ends.
+        if (i === turns - 2) expect(recv(process, rx, ROOM, MSG_PEEK).ret).toBeGreaterThan(0)
+        auditKernel(kernel)
+      }
+    }
+    const all = Buffer.concat(Array.from({ length: turns }, (_, i) => new Uint8Array(100 + i).fill(i)))
+    for (const [tx, rx] of pairs) {
+      expect(recv(process, rx, ROOM).ret).toBe(all.length)
+      expect(all.equals(got.bytes)).toBe(true)
+      sysClose(process, tx)
+      sysClose(process, rx)
+    }
+    kernel.exit(process)
+    auditKernel(kernel)
+    assertQuiescent(kernel)
+  })
+
   it('a full send buffer holds the rest of a record back, which leaves when there is room', () => {
     const kernel = boot(profile)
     const process = kernel.spawn()

@@ -285,7 +285,10 @@ export function tlsSwSendpage(
   return ret
 }
 
-/** Models `tls_sw_do_sendpage`. */
+/**
+ * Models `tls_sw_do_sendpage`. Differs: without room for more pieces of ciphertext it waits for memory; the kernel
+ * takes a length less than nothing then.
+ */
 function tlsSwDoSendpage(
   cpu: Cpu,
   task: Task,
