@@ -25,6 +25,7 @@ import {
 import type { BenchCase } from './send.bench.js'
 
 const PAGE = 4096
+/** What a program reads at a time. */
 const CHUNK = 256 << 10
 const PORT = 5010
 const LOOPBACK = 0x7f000001
@@ -91,18 +92,23 @@ class Sender {
     return copied
   }
 
-  /** Sends so many pages of the file and receives them. @param send moves at most `bytes` into the connection. */
+  /**
+   * Sends so many pages of the file and receives them. @param send moves at most `bytes` into the connection: sendfile
+   * what fits, a reader one buffer.
+   */
   pages(count: number, send: (bytes: number) => number): number {
     const { process, kernel } = this
     const total = count * PAGE
+    // Nothing is written there.
+    const drain = { flags: MSG_TRUNC, buffer: process.buffer('drain', PAGE) }
     let sent = 0
     let received = 0
     while (received < total) {
       if (sent < total) {
-        const bytes = send(Math.min(CHUNK, total - sent))
+        const bytes = send(total - sent)
         if (bytes > 0) sent += bytes
       }
-      const got = sysRecvmsg(process, this.to, CHUNK * 4, { flags: MSG_TRUNC })
+      const got = sysRecvmsg(process, this.to, total, drain)
       if (got > 0) received += got
       // Nothing moves until a timer or an acknowledgement does.
       else kernel.passTime(WAIT_NS)
@@ -123,7 +129,7 @@ class Sender {
     if (this.inBuffer === 0) {
       if (this.next === this.fileBytes) this.next = 0
       sysLseek(process, this.file, this.next, 0)
-      this.inBuffer = sysRead(process, this.file, bytes)
+      this.inBuffer = sysRead(process, this.file, Math.min(bytes, CHUNK))
       this.next += this.inBuffer
       this.bufferAt = 0
     }

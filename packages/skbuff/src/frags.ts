@@ -1,9 +1,10 @@
 /** Adding page fragments to an skb. Who counts what: `len` and `dataLen` the bytes, truesize the memory. */
-import { type Cpu, ERRNO, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
+import { type Addr, type Cpu, ERRNO, type Gfp, NO_PFN, type Pfn } from '@netmem/base'
 import {
   allocPages,
   getPage,
   type IovIter,
+  ITER_BVEC,
   ITER_UBUF,
   iovIterAdvance,
   iovIterSingleSegCount,
@@ -14,7 +15,18 @@ import { allocSkb } from './alloc.js'
 import { csumBlockAdd, csumPartial } from './checksum.js'
 import type { Skbuffs } from './env.js'
 import { kfreeSkb } from './release.js'
-import { fragLen, nrFrags, setFrag, setFragLen, setNrFrags, skbCanCoalesce } from './shared-info.js'
+import {
+  fragLen,
+  fragOff,
+  fragPfn,
+  nrFrags,
+  SKBFL_ZEROCOPY_ENABLE,
+  setFrag,
+  setFragLen,
+  setNrFrags,
+  shinfoFlags,
+  skbCanCoalesce,
+} from './shared-info.js'
 import { CHECKSUM_NONE, SKB_PFMEMALLOC, type SkBuff } from './sk-buff.js'
 
 /** Models `__skb_fill_page_desc`: fills slot `i`; the reference comes with the call. */
@@ -165,14 +177,16 @@ function fillPagesGreedily(cpu: Cpu, skb: SkBuff, dataLen: number, maxOrder: num
 export function skbSpliceFromIter(skb: SkBuff, iter: IovIter, maxBytes: number): number {
   const { mem, sizes, sysctl } = skb.env
   const limit = sysctl.maxSkbFrags()
+  const most = Math.min(maxBytes, iter.count)
+  if (iter.kind === ITER_BVEC) return spliceBvec(skb, iter, most, limit)
   let spliced = 0
   let err = 0
-  while (iter.count > 0 && spliced < maxBytes) {
+  while (spliced < most) {
     if (nrFrags(skb) > limit) {
       err = -ERRNO.EMSGSIZE
       break
     }
-    const chunk = Math.min(iovIterSingleSegCount(iter), maxBytes - spliced)
+    const chunk = Math.min(iovIterSingleSegCount(iter), most - spliced)
     if (chunk <= 0) {
       if (iter.kind !== ITER_UBUF && iter.seg < iter.nrSegs) {
         iovIterAdvance(iter, 0)
@@ -196,6 +210,70 @@ export function skbSpliceFromIter(skb: SkBuff, iter: IovIter, maxBytes: number):
     iovIterAdvance(iter, part)
     spliced += part
   }
+  skb.len += spliced
+  skb.dataLen += spliced
+  skb.truesize += spliced
+  return spliced > 0 ? spliced : err
+}
+
+/** The same for pieces of pages, with the position in locals: this loop is most of what sendfile does for a page. */
+function spliceBvec(skb: SkBuff, iter: IovIter, most: number, limit: number): number {
+  const { mem, sizes } = skb.env
+  const { pageBytes } = sizes
+  const { slab } = mem.pages
+  const { bases, offsets, lens } = iter
+  let { seg, iovOffset } = iter
+  let count = nrFrags(skb)
+  // Where the last fragment ends, if it may grow.
+  let lastPfn = -1
+  let lastEnd = 0
+  if (count > 0 && (shinfoFlags(skb) & SKBFL_ZEROCOPY_ENABLE) === 0) {
+    lastPfn = fragPfn(skb, count - 1)
+    lastEnd = fragOff(skb, count - 1) + fragLen(skb, count - 1)
+  }
+  const grows = count === 0 || lastPfn >= 0
+  let spliced = 0
+  let err = 0
+  while (spliced < most) {
+    const left = lens[seg]! - iovOffset
+    if (left === 0) {
+      seg++
+      iovOffset = 0
+      continue
+    }
+    const where = offsets[seg]! + iovOffset
+    const pfn = (bases[seg]! + (where >>> 12)) as Pfn
+    const off = where & (pageBytes - 1)
+    const part = Math.min(left, most - spliced, pageBytes - off)
+    if (slab[pfn] !== 0) {
+      err = -ERRNO.EIO
+      break
+    }
+    if (pfn === lastPfn && off === lastEnd) setFragLen(skb, count - 1, fragLen(skb, count - 1) + part)
+    else {
+      if (count >= limit) {
+        err = -ERRNO.EMSGSIZE
+        break
+      }
+      getPage(mem, pfn)
+      skbFillPageDescUnchecked(skb, count, pfn, off, part)
+      count++
+      setNrFrags(skb, count)
+    }
+    if (skb.ipSummed === CHECKSUM_NONE) {
+      const addr = ((pfn << 12) + off) as Addr
+      skb.csum = csumBlockAdd(skb.csum, csumPartial(mem, addr, part, 0), skb.len)
+    }
+    if (grows) {
+      lastPfn = pfn
+      lastEnd = off + part
+    }
+    iovOffset += part
+    spliced += part
+  }
+  iter.seg = seg
+  iter.iovOffset = iovOffset
+  iter.count -= spliced
   skb.len += spliced
   skb.dataLen += spliced
   skb.truesize += spliced

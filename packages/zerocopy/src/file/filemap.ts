@@ -91,12 +91,12 @@ function pageToWrite(cpu: Cpu, inode: Inode, index: number): Pfn {
 export function filemapSpliceRead(cpu: Cpu, _task: Task, file: File, at: Loff, pipe: Pipe, len: number): number {
   const { inode, ra } = openOf(file)
   const { mem, pageSize } = inode.vfs
-  let left = Math.min(len, Math.max(0, pipe.maxUsage - pipeOccupancy(pipe)) * pageSize)
+  let left = Math.min(len, Math.max(0, pipe.maxUsage - pipeOccupancy(pipe)) * pageSize, inode.size - at.pos)
   let spliced = 0
-  while (left > 0 && at.pos < inode.size && !pipeIsFull(pipe)) {
-    const index = Math.floor(at.pos / pageSize)
-    const offset = at.pos % pageSize
-    const bytes = Math.min(pageSize - offset, inode.size - at.pos, left)
+  let index = Math.floor(at.pos / pageSize)
+  let offset = at.pos - index * pageSize
+  while (left > 0 && !pipeIsFull(pipe)) {
+    const bytes = Math.min(pageSize - offset, left)
     let pfn = filemapGetPage(cpu, inode, ra, index, left)
     let ops = PAGE_CACHE_PIPE_BUF
     if (pfn === NO_PFN && inode.isShmem) {
@@ -110,6 +110,8 @@ export function filemapSpliceRead(cpu: Cpu, _task: Task, file: File, at: Loff, p
     left -= bytes
     spliced += bytes
     ra.prevIndex = index
+    index += 1
+    offset = 0
   }
   return spliced
 }

@@ -9,6 +9,7 @@ import { allocPages, type Memory, PG_LRU, putPage } from '@netmem/memory'
 
 const CHUNK_SHIFT = 9
 const CHUNK_PAGES = 1 << CHUNK_SHIFT
+const MAX_INT = 0x7fffffff
 
 /** Models `struct address_space`. Invariant: every page in it is held by one reference of the cache. */
 export class AddressSpace {
@@ -21,8 +22,10 @@ export class AddressSpace {
 
   /** @param index page number; beyond 2^31 for sparse files. @returns the frame, or NO_PFN. */
   load(index: number): Pfn {
-    const chunk = this.chunk(Math.floor(index / CHUNK_PAGES))
-    return chunk === null ? NO_PFN : (chunk[index % CHUNK_PAGES]! as Pfn)
+    // Shifts are for numbers of 31 bits; a remainder of doubles would cost more than all the rest.
+    const number = index <= MAX_INT ? index >>> CHUNK_SHIFT : Math.floor(index / CHUNK_PAGES)
+    const chunk = number === this.lastChunk ? this.last : this.chunk(number)
+    return chunk === null ? NO_PFN : (chunk[index - number * CHUNK_PAGES]! as Pfn)
   }
 
   private chunk(number: number): Int32Array | null {
