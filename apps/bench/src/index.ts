@@ -11,6 +11,7 @@ import { type Goal, goals } from './goals.js'
 import { countAfterMark, runSteadily, type Timing, time } from './harness.js'
 import { openNativePeers } from './peers/native.js'
 import { asJson, asTable, type Result } from './report.js'
+import type { ScaleResult } from './scale.js'
 import { UNTRACED, untracedBundle } from './untraced.js'
 import { wirePacketNs } from './wire.js'
 
@@ -101,6 +102,15 @@ function runGoals(chosen: Goal[], options: Options): Result[] {
   return results
 }
 
+/** Each size in a process of its own, with room for its sockets. */
+function measureScale(tcp: number, udp: number): ScaleResult {
+  const flags = ['--max-old-space-size=12000', '--expose-gc', ...wholePathFlags]
+  const argv = [...flags, self, 'scale-case', String(tcp), String(udp)]
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', timeout: 900_000 })
+  if (status !== 0) throw new Error(`${tcp} TCP and ${udp} UDP sockets: ${stderr.trim() || `exit ${status}`}`)
+  return JSON.parse(stdout) as ScaleResult
+}
+
 const program = new Command('netmem-bench')
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   .description('Measures netmem against its peers, interleaved in one run; prints medians and ratios.')
@@ -145,5 +155,25 @@ program
     const timing = time(await loadCase(name), options.quick ? 2 : 100, options.quick ? 1 : 5)
     process.stdout.write(JSON.stringify(timing))
   })
+
+program
+  .command('scale')
+  .description('Measures one machine with many sockets: memory per socket, and the cost of a packet as they grow.')
+  .option('--tcp <n>', 'established TCP sockets', count, 1_000_000)
+  .option('--udp <n>', 'UDP sockets', count, 1_000_000)
+  .option('--small <n>', 'sockets of each kind that the cost is compared with', count, 1000)
+  .action((options: { tcp: number; udp: number; small: number }) => {
+    const few = measureScale(options.small, options.small)
+    const many = measureScale(options.tcp, options.udp)
+    const growth = (key: 'nsPerUdpPacket' | 'nsPerTcpWrite'): number =>
+      Math.round((many[key] / few[key] - 1) * 1000) / 10
+    const result = { few, many, growthPercent: { udp: growth('nsPerUdpPacket'), tcp: growth('nsPerTcpWrite') } }
+    process.stdout.write(`${JSON.stringify({ schema: 'netmem-scale/1', ...result }, null, 2)}\n`)
+  })
+
+program.command('scale-case <tcp> <udp>', { hidden: true }).action(async (tcp: string, udp: string) => {
+  const { scale } = await import('./scale.js')
+  process.stdout.write(JSON.stringify(scale(Number(tcp), Number(udp))))
+})
 
 await program.parseAsync()

@@ -71,7 +71,7 @@ export {
   TPACKET_V3,
 } from './packet/constants.js'
 export { type PacketInitParams, packetInit } from './packet/packet-ops.js'
-export { PacketEnv, PacketSock, pktSk } from './packet/packet-sock.js'
+export { PacketEnv, PacketHook, PacketSock, pktSk } from './packet/packet-sock.js'
 // Pipes.
 export { Pipe, pipeIsEmpty, pipeIsFull, pipeOccupancy } from './pipe/pipe.js'
 export { pipeBufTrySteal } from './pipe/pipe-buffer.js'

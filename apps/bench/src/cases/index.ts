@@ -26,6 +26,7 @@ const receive = () => import('../../../../packages/inet/bench/receive.bench.js')
 const send = () => import('../../../../packages/kernel-model/bench/send.bench.js')
 const zerocopy = () => import('../../../../packages/kernel-model/bench/zerocopy.bench.js')
 const sendfile = () => import('../../../../packages/kernel-model/bench/sendfile.bench.js')
+const stream = () => import('../../../../packages/kernel-model/bench/stream.bench.js')
 const xdp = () => import('../../../../packages/zerocopy/bench/xdp.bench.js')
 const packetRing = () => import('../../../../packages/zerocopy/bench/packet-ring.bench.js')
 
@@ -63,13 +64,14 @@ const table: Record<string, () => BenchCase | Promise<BenchCase>> = {
   'tx.copy.64K': async () => made((await zerocopy()).cases, 'tx.copy.64K'),
   'tx.zerocopy.64K': async () => made((await zerocopy()).cases, 'tx.zerocopy.64K'),
   'tx.64': async () => made((await send()).cases, 'tx.64B'),
+  'stream.lo.64K': async () => made((await stream()).cases, 'tcp.loopback.64K'),
   'veth.64': async () => made((await send()).cases, 'veth.64B'),
   'sendfile.1G': async () => made({ case: (await sendfile()).sendfileCase(GIB, true) }, 'case'),
   'readSend.1G': async () => made({ case: (await sendfile()).sendfileCase(GIB, false) }, 'case'),
 }
 
 /** Cases of a whole path run as `netmem replay` does: the compiler may inline more of one function than it would. */
-const WHOLE_PATH = /^(nic|packet|rx|tx|veth|xdp|sendfile|readSend)\./
+const WHOLE_PATH = /^(nic|packet|rx|stream|tx|veth|xdp|sendfile|readSend)\./
 /** What `netmem replay` sets too. */
 export const wholePathFlags = ['--max-inlined-bytecode-size-cumulative=6000', '--max-inlined-bytecode-size=3000']
 export const isWholePath = (name: string): boolean => WHOLE_PATH.test(name)

@@ -88,6 +88,10 @@ export function openNativePeers(): NativePeers {
         if (process.getuid?.() !== 0) return { missing: 'needs root for a network namespace' }
         return kernelFigure(program.path, name, namespaces, first)
       }
+      if (name.startsWith('kernel.tcp.')) {
+        const program = build('tcp_loopback', () => ['-O2'])
+        return 'missing' in program ? program : first(program.path, [name.split('.')[2]!, SECONDS], 1, 'tcp.lo')
+      }
       if (name.startsWith('kernel.')) {
         const program = build('netbench', () => ['-O2'])
         if ('missing' in program) return program

@@ -11,6 +11,7 @@ import {
   TCP_LISTEN,
 } from '@netmem/sockmem'
 import { ETH_P_ALL, type PacketType, ptypeInNs } from '@netmem/virtual-nic'
+import { PacketHook, PacketSock } from '@netmem/zerocopy'
 import type { Kernel } from '../kernel.js'
 import type { Net } from '../net.js'
 import { decimal, pointer, socketsOf, sockINo } from './socket-columns.js'
@@ -38,29 +39,31 @@ export function unixSeqShow(kernel: Kernel, net: Net): string {
   return `${['Num       RefCount Protocol Flags    Type St Inode Path', ...lines].join('\n')}\n`
 }
 
-/** What /proc/net/packet shows of a packet socket beside what every socket has; its family keeps it in `priv`. */
-interface PacketColumns {
-  /** EtherType that it is bound to. */
-  readonly protocol?: number
-  /** Device number that it is bound to, 0 all. */
-  readonly ifindex?: number
-  readonly running?: boolean
-}
-
 /** Models `packet_seq_show` (net/packet/af_packet.c). @returns the text of /proc/net/packet. */
 export function packetSeqShow(kernel: Kernel, net: Net): string {
   const lines: string[] = []
   for (const sk of kernel.socks.socks) {
     if (sk == null || sk.family !== AF_PACKET || sk.net !== net.ns) continue
-    const po = (sk.priv ?? {}) as PacketColumns
-    const proto = (po.protocol ?? sk.num).toString(16).padStart(4, '0')
+    if (!(sk.priv instanceof PacketSock)) continue
+    const po = sk.priv
+    const proto = po.num.toString(16).padStart(4, '0')
     lines.push(
       `${pointer(sk.addr)} ${String(sk.refcnt).padEnd(6)} ${String(sk.type).padEnd(4)} ${proto}   ` +
-        `${String(po.ifindex ?? sk.boundDevIf).padEnd(5)} ${po.running === false ? 0 : 1} ` +
+        `${String(po.ifindex).padEnd(5)} ${po.running ? 1 : 0} ` +
         `${String(sk.rmemAlloc).padEnd(6)} ${String(0).padEnd(6)} ${String(sockINo(sk)).padEnd(6)}`,
     )
   }
   return `${[`${'sk'.padEnd(17)}RefCnt Type Proto  Iface R Rmem   User   Inode`, ...lines].join('\n')}\n`
+}
+
+/** The function that takes a tap's packets: a packet socket's depends on whether it has a ring, a group's on nothing. */
+function handlerName(pt: PacketType): string {
+  if (pt.name !== undefined) return pt.name
+  if (pt instanceof PacketHook) {
+    if (pt.fanout !== null) return 'packet_rcv_fanout'
+    return pt.po !== null && pt.po.rxRing.vec !== null ? 'tpacket_rcv' : 'packet_rcv'
+  }
+  return 'packet_rcv'
 }
 
 /** Models `ptype_seq_show` (net/core/net-procfs.c). @returns the text of /proc/net/ptype. */
@@ -72,7 +75,7 @@ export function ptypeSeqShow(kernel: Kernel, net: Net): string {
     .filter((pt) => ptypeInNs(pt, net.id))
     .map((pt) => {
       const type = pt.type === ETH_P_ALL ? 'ALL ' : pt.type.toString(16).padStart(4, '0')
-      return `${type} ${(pt.dev?.name ?? '').padEnd(8)} ${pt.name ?? 'packet_rcv'}`
+      return `${type} ${(pt.dev?.name ?? '').padEnd(8)} ${handlerName(pt)}`
     })
   return `${['Type Device      Function', ...lines].join('\n')}\n`
 }
