@@ -104,9 +104,19 @@ function tcpRcv(env: TcpEnv, cpu: Cpu, skb: SkBuff, key: FlowKey, site: string):
     return
   }
   net.mib[MIB.InSegs]! += 1
-  if (!headerOk(cpu, skb)) {
+  // A packet without a whole header is only dropped; one whose header says nonsense is an error.
+  if (!pskbMayPull(cpu, skb, TCP_HEADER_BYTES)) {
+    kfreeSkb(cpu, skb, 'NOT_SPECIFIED', site)
+    return
+  }
+  const bytes = thBytes(u8, skb.data >>> 0)
+  if (bytes < TCP_HEADER_BYTES) {
     net.mib[MIB.InErrs]! += 1
     kfreeSkb(cpu, skb, 'PKT_TOO_SMALL', site)
+    return
+  }
+  if (!pskbMayPull(cpu, skb, bytes)) {
+    kfreeSkb(cpu, skb, 'NOT_SPECIFIED', site)
     return
   }
   if (!checksumOk(skb, key)) {
@@ -127,12 +137,6 @@ function tcpRcv(env: TcpEnv, cpu: Cpu, skb: SkBuff, key: FlowKey, site: string):
     return
   }
   lookupSlow(env, cpu, net, skb, key, site)
-}
-
-function headerOk(cpu: Cpu, skb: SkBuff): boolean {
-  if (!pskbMayPull(cpu, skb, TCP_HEADER_BYTES)) return false
-  const bytes = thBytes(skb.env.u8, skb.data >>> 0)
-  return bytes >= TCP_HEADER_BYTES && pskbMayPull(cpu, skb, bytes)
 }
 
 /** Models `skb_checksum_init` and `tcp_checksum_complete` in one: all of the segment is summed, unless a device did. */

@@ -37,7 +37,7 @@ import {
 } from '@netmem/virtual-nic'
 import { icmpSendPortUnreach } from '../icmp-slots.js'
 import type { InetEnv } from '../inet-env.js'
-import { csumTcpudpNofold } from '../ip/ip-header.js'
+import { csumTcpudpNofold, ipv4IsMulticast } from '../ip/ip-header.js'
 import type { Udp } from './udp-env.js'
 import { udpEnqueueScheduleSkb } from './udp-queue.js'
 import { udpSk } from './udp-sock.js'
@@ -62,11 +62,14 @@ const mibOf = (group: string): UdpMib => ({
   inDatagrams: mibIndex(`${group}.InDatagrams`),
 })
 
+const UDP_IGNORED_MULTI = mibIndex('Udp.IgnoredMulti')
 export const UDP4_MIB = mibOf('Udp')
 export const UDP6_MIB = mibOf('Udp6')
 export const udpMibOf = (sk: Sock): UdpMib => (sk.v6 !== null ? UDP6_MIB : UDP4_MIB)
 
 const UDP_HLEN = 8
+/** Models `CHECKSUM_BREAK`: packets of at most so many bytes are summed up as they come in. */
+const CHECKSUM_BREAK = 76
 
 /** The segments stay in this machine: their checksums need not be made. */
 const SEGMENT_FEATURES = NETIF_F_SG | NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
@@ -99,7 +102,7 @@ export function udpRcv(udp: Udp, cpu: Cpu, skb: SkBuff): number {
     }
   }
   const sk = udp4LibLookup(env, udp.table, ns, saddr, ports >>> 16, daddr, ports & 0xffff, skb.skbIif)
-  if (sk === null) return udpNobody(env, cpu, env.nets[ns].net, skb)
+  if (sk === null) return udpNobody(env, cpu, env.nets[ns].net, skb, daddr)
   // A single packet for a socket without a filter needs none of what comes in between.
   if (!skbIsGso(skb) && sk.filter === null && (skb.flags & SKB_PFMEMALLOC) === 0)
     udpQueueRcvPlain(udp, cpu, sk, skb, UDP4_MIB)
@@ -108,10 +111,16 @@ export function udpRcv(udp: Udp, cpu: Cpu, skb: SkBuff): number {
 }
 
 /** The end of `__udp4_lib_rcv` when no socket wants the packet: the sender is told, if the packet was whole. */
-function udpNobody(env: InetEnv, cpu: Cpu, net: NetNs, skb: SkBuff): number {
+function udpNobody(env: InetEnv, cpu: Cpu, net: NetNs, skb: SkBuff, daddr: number): number {
   if (udpLibChecksumComplete(skb)) {
     net.mib[UDP4_MIB.csumErrors] += 1
     return udpDrop(cpu, net, UDP4_MIB, skb, 'UDP_CSUM')
+  }
+  // Models `__udp4_lib_mcast_deliver` without a taker: nobody is told.
+  if (env.dsts[skb.refdst]?.broadcast === true || ipv4IsMulticast(daddr)) {
+    net.mib[UDP_IGNORED_MULTI] += 1
+    kfreeSkb(cpu, skb, 'NOT_SPECIFIED', '__udp4_lib_mcast_deliver')
+    return 0
   }
   net.mib[UDP4_MIB.noPorts] += 1
   if (skb.pktType === PACKET_HOST) icmpSendPortUnreach(env, cpu, skb)
@@ -140,7 +149,8 @@ export function udpCsumInit(skb: SkBuff, pseudo: number): boolean {
   }
   skb.csum = pseudo | 0
   skb.csumValid = false
-  return true
+  // A short packet costs little to sum up, so its fate is known at once.
+  return skb.len > CHECKSUM_BREAK || skbChecksumComplete(skb) === 0
 }
 
 /** Models `udp_lib_checksum_complete`: computes it now, once. @returns true when it is wrong. */

@@ -312,4 +312,16 @@ describe.each(['linux-6.18-x86_64', 'linux-6.1-x86_64'])('XDP on a veth of %s', 
         finish(net, a, b)
       }
   })
+
+  it('does not switch GRO on or off when a program comes or goes', () => {
+    const net = testNet()
+    const [a, b] = pair(net)
+    expect(b.features & NETIF_F_GRO).toBe(0)
+    expect(b.ops.xdpSet!(b, verdict(XDP_PASS), net.cpu)).toBe(0)
+    expect(b.features & NETIF_F_GRO).toBe(0)
+    expect(netdevSetFeature(b, NETIF_F_GRO, true, net.cpu)).toBe(0)
+    expect(b.ops.xdpSet!(b, null, net.cpu)).toBe(0)
+    expect(b.features & NETIF_F_GRO).toBe(NETIF_F_GRO)
+    finish(net, a, b)
+  })
 })

@@ -310,17 +310,12 @@ function vethXdpSet(dev: NetDevice, prog: XdpProgram | null, cpu: Cpu): number {
       }
     }
     if (old === null) {
-      // GRO comes with the program, so that cut packets are put together again.
-      if (!groRequested(dev)) dev.features |= NETIF_F_GRO
       peer.hwFeatures &= ~NETIF_F_GSO_SOFTWARE
       peer.maxMtu = maxMtu
     }
   } else if (old !== null) {
     priv.prog = null
-    if (!groRequested(dev)) {
-      if (dev.running) vethNapiDisable(dev, cpu)
-      dev.features &= ~NETIF_F_GRO
-    }
+    if (!groRequested(dev) && dev.running) vethNapiDisable(dev, cpu)
     if (peer !== null) {
       peer.hwFeatures |= NETIF_F_GSO_SOFTWARE
       peer.maxMtu = ETH_MAX_MTU
@@ -364,11 +359,7 @@ const vethOps: NetDeviceOps = {
   /** Models `veth_fix_features`: a program on the other side must see single packets. */
   fixFeatures: (dev, features) => {
     const { peer } = (dev.priv as VethPriv | null) ?? { peer: null }
-    let f = features
-    if (peer !== null) {
-      if (veth(peer).prog !== null) f &= ~NETIF_F_GSO_SOFTWARE
-    }
-    return (dev.priv as VethPriv).prog !== null ? f | NETIF_F_GRO : f
+    return peer !== null && veth(peer).prog !== null ? features & ~NETIF_F_GSO_SOFTWARE : features
   },
   /** Models `veth_set_features`: GRO needs the NAPI. */
   setFeatures: (dev, features, cpu) => {
