@@ -79,6 +79,7 @@ import {
 import { napiCompleteDone, napiDisable, napiEnable, netifNapiAdd, netifNapiDel } from '../napi.js'
 import { type NapiStruct, napiSchedule } from '../napi-struct.js'
 import {
+  NETDEV_TX_OK,
   type NetDevice,
   type NetDeviceOps,
   RX_BYTES,
@@ -86,6 +87,7 @@ import {
   RX_ERRORS,
   RX_MISSED_ERRORS,
   RX_PACKETS,
+  TX_DROPPED,
 } from '../net-device.js'
 import type { NetDevs } from '../net-devs.js'
 import { irqEnter, irqExit, localBhDisable, localBhEnable } from '../softirq.js'
@@ -501,8 +503,14 @@ const ppNicOps: NetDeviceOps = {
   open: ppNicOpen,
   stop: ppNicStop,
   uninit: ppNicDestroy,
-  startXmit: (cpu, skb, dev) =>
-    nicStartXmit(cpu, skb, dev, (dev.priv as PpNic).queues[skb.queueMapping]!.tx, 'pp_nic_xmit'),
+  startXmit: (cpu, skb, dev) => {
+    const { tx } = (dev.priv as PpNic).queues[skb.queueMapping]!
+    if (tx.q.tx.enabled && skb.len >= ETH_HLEN) return nicStartXmit(cpu, skb, dev, tx, 'pp_nic_xmit')
+    // Not even a header; or rings that could not be made anew: the device is up, and nothing leaves it.
+    dev.stats[TX_DROPPED]!++
+    kfreeSkb(cpu, skb, 'NOT_SPECIFIED', 'pp_nic_xmit')
+    return NETDEV_TX_OK
+  },
   getStats64: (dev, out) => {
     for (const q of (dev.priv as PpNic).queues) out[RX_MISSED_ERRORS]! += q.hw.stats[HW_MISSED]!
   },

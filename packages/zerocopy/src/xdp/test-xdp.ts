@@ -1,6 +1,6 @@
 /** A machine with AF_XDP and a card for tests and benchmarks, and a program with one socket on it. */
 import { type Addr, Cpu, EventQueue, type KernelProfile, kernelProfile, Trace } from '@netmem/base'
-import { type DmaParams, deviceCreate, dmaInit } from '@netmem/dma'
+import { type Dma, type DmaParams, deviceCreate, dmaInit } from '@netmem/dma'
 import { type Memory, memoryCreate, type UserBuffer, userAlloc, userFree } from '@netmem/memory'
 import { pagePoolsInit } from '@netmem/page-pool'
 import { type Skbuffs, skbInit } from '@netmem/skbuff'
@@ -70,6 +70,7 @@ export class XdpMachine {
   readonly task: Task
   readonly dev: NetDevice
   readonly nic: PpNic
+  readonly dma: Dma
   readonly map = new XskMap(4)
 
   constructor(params: XdpMachineParams = {}) {
@@ -82,6 +83,7 @@ export class XdpMachine {
     this.skbs = skbInit({ mem, cpus: 1, trace, profile, pagePools: pools })
     this.devs = netDevInit({ mem, skbs: this.skbs, pagePools: pools, cpus: [cpu], clock, trace, profile })
     const dma = dmaInit({ mem, profile, trace, cpus: [cpu], events: clock, ...params.dma })
+    this.dma = dma
     const sysctls = new Sysctls(profile)
     this.socks = sockEnvCreate({ mem, skbs: this.skbs, cpus: [cpu], clock, trace, profile, sysctls })
     this.xsk = xskInit(this.socks, this.devs)

@@ -7,7 +7,7 @@ import { DMA_BIDIRECTIONAL, dmaSyncSingleForDevice } from '@netmem/dma'
 import { PAGE_SIZE } from '@netmem/memory'
 import { XSK_UNALIGNED_ADDR_MASK_HIGH } from './uapi.js'
 import { type XskBuffPool, xpInitHead } from './xsk-buff-pool.js'
-import { xskqConsGetEntries, xskqConsNbEntries, xskqDescWord } from './xsk-queue.js'
+import { xskqConsGetEntries, xskqConsNbEntries, xskqConsSkipSpoilt, xskqDescWord } from './xsk-queue.js'
 
 /** No buffer. */
 export const NO_HEAD = -1
@@ -54,9 +54,12 @@ export function xpAlloc(cpu: Cpu, pool: XskBuffPool): number {
 function xpAllocNew(pool: XskBuffPool): number {
   if (pool.unaligned && pool.freeHeadsCnt === 0) return NO_HEAD
   const { fq } = pool
+  let looked = 0
   for (;;) {
+    if (looked === fq.nentries) xskqConsSkipSpoilt(fq)
     if (fq.cachedProd === fq.cachedCons) {
       xskqConsGetEntries(fq)
+      looked = 0
       if (fq.cachedProd === fq.cachedCons) {
         fq.queueEmptyDescs++
         return NO_HEAD
@@ -66,6 +69,7 @@ function xpAllocNew(pool: XskBuffPool): number {
     fq.cachedCons = (fq.cachedCons + 1) | 0
     if (head !== NO_HEAD) return head
     fq.invalidDescs++
+    looked++
   }
 }
 

@@ -93,6 +93,15 @@ export function xskqConsRelease(q: XskQueue, count = 1): void {
   q.cachedCons = (q.cachedCons + count) | 0
 }
 
+/**
+ * Gives up on a ring whose entries all made no sense once round: a producer index that is garbage would show the same
+ * ones over and over, up to 2^32 times, and the kernel looks at each. The counts are as if it had.
+ */
+export function xskqConsSkipSpoilt(q: XskQueue): void {
+  q.invalidDescs += (q.cachedProd - q.cachedCons) >>> 0
+  q.cachedCons = q.cachedProd
+}
+
 /** Models `xskq_cons_cancel_n`: not taken after all. */
 export function xskqConsCancel(q: XskQueue, count: number): void {
   q.cachedCons = (q.cachedCons - count) | 0

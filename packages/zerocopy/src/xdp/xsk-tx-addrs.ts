@@ -101,3 +101,9 @@ export function xskCqSubmitSkb(env: XskEnv, cpu: Cpu, cq: XskQueue, skb: SkBuff)
   xskSkbDropRecord(env, cpu, skb)
   xskqProdSubmitN(cq, count)
 }
+
+/** @returns the chunks that a packet stands for, low words; for audits. */
+export function xskSkbAddrs(env: XskEnv, skb: SkBuff): number[] {
+  const record = recordOf(env, skb)
+  return record === null ? [env.mem.i32[argWord(skb)]! & ~1] : record.lo.slice(0, record.count)
+}

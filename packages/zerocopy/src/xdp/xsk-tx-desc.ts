@@ -7,7 +7,7 @@ import {
 } from './uapi.js'
 import { xpCrossesNonContigPage } from './xsk-alloc.js'
 import type { XskBuffPool } from './xsk-buff-pool.js'
-import { type XskQueue, xskqConsGetEntries, xskqDescWord } from './xsk-queue.js'
+import { type XskQueue, xskqConsGetEntries, xskqConsSkipSpoilt, xskqDescWord } from './xsk-queue.js'
 
 /** Models `struct xdp_desc`: one descriptor, copied out of the ring, so that the user cannot change it under the checks. */
 export class XdpDesc {
@@ -71,7 +71,11 @@ function readDesc(q: XskQueue, desc: XdpDesc): void {
 export function xskqConsPeekDesc(pool: XskBuffPool, q: XskQueue, desc: XdpDesc): number {
   if (q.cachedProd === q.cachedCons) xskqConsGetEntries(q)
   const { multiBuffer } = pool.env
-  while (q.cachedCons !== q.cachedProd) {
+  for (let skipped = 0; q.cachedCons !== q.cachedProd; skipped++) {
+    if (skipped === q.nentries) {
+      xskqConsSkipSpoilt(q)
+      break
+    }
     readDesc(q, desc)
     if (xpValidateDesc(pool, desc)) return TX_VALID
     if (multiBuffer) return TX_INVALID

@@ -6,7 +6,14 @@ import type { Cpu, DmaAddr } from '@netmem/base'
 import { DMA_BIDIRECTIONAL, dmaSyncSingleForDevice } from '@netmem/dma'
 import type { XskBuffPool } from './xsk-buff-pool.js'
 import { xpRawGetDma } from './xsk-dma.js'
-import { xskqConsPublish, xskqConsRelease, xskqDescWord, xskqProdNbFree, xskqProdSubmitN } from './xsk-queue.js'
+import {
+  xskqConsPublish,
+  xskqConsRelease,
+  xskqConsSkipSpoilt,
+  xskqDescWord,
+  xskqProdNbFree,
+  xskqProdSubmitN,
+} from './xsk-queue.js'
 import type { XdpSock } from './xsk-sock.js'
 import { TX_INVALID, TX_NONE, xpMbDesc, xskqConsPeekDesc } from './xsk-tx-desc.js'
 import { xskTxRelease } from './xsk-xmit.js'
@@ -44,6 +51,7 @@ function takeFrom(cpu: Cpu, pool: XskBuffPool, xs: XdpSock, at: number, end: num
   const map = pool.dmaMapping!
   let n = at
   let whole = at
+  let skipped = 0
   while (n < end) {
     const found = xskqConsPeekDesc(pool, tx, desc)
     if (found === TX_NONE) break
@@ -52,6 +60,8 @@ function takeFrom(cpu: Cpu, pool: XskBuffPool, xs: XdpSock, at: number, end: num
       tx.invalidDescs += 1 + n - whole
       n = whole
       xskqConsRelease(tx)
+      skipped++
+      if (skipped % tx.nentries === 0) xskqConsSkipSpoilt(tx)
       continue
     }
     const dma = xpRawGetDma(map, desc.offset)
