@@ -47,7 +47,7 @@ describe('splice', () => {
       const random = new Prng(seed)
       const pipes = [t.pipe()!, t.pipe()!] as const
       const naive: number[][][] = [[], []]
-      for (let step = 0; step < 80; step++) {
+      for (let step = 0; step < 50; step++) {
         const which = random.below(2)
         const from = pipes[which]!
         const to = pipes[1 - which]!
@@ -86,7 +86,7 @@ describe('splice', () => {
         }
         for (const [i, { read }] of pipes.entries()) {
           expect(pipeOccupancy(getPipeInfo(read)!), what).toBe(naive[i]!.length)
-          expect(pipeBytes(getPipeInfo(read)!), what).toBe(naive[i]!.flat().length)
+          expect(pipeBytes(getPipeInfo(read)!), what).toBe(naive[i]!.reduce((sum, piece) => sum + piece.length, 0))
         }
         t.audit(true)
       }
