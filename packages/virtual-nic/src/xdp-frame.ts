@@ -91,6 +91,7 @@ function convertZc(frames: XdpFramePool, xdp: XdpBuff): XdpFrame | null {
   if (pfn === NO_PFN) return null
   const start = (pfn << 12) + xdp.frameDescBytes
   mem.u8.copyWithin(start >>> 0, (xdp.data - metasize) >>> 0, xdp.dataEnd >>> 0)
+  if (mem.trace.copy !== null) mem.trace.copy(cpu, 'xdp_convert_zc_to_xdp_frame', metasize + len)
   const frame = takeFrame(frames)
   frame.data = (start + metasize) as Addr
   frame.len = len

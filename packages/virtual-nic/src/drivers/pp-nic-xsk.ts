@@ -300,6 +300,7 @@ function buildSkb(cpu: Cpu, dev: NetDevice, nic: PpNic, xdp: XdpBuff): SkBuff | 
   if (xdp.hasFrags) for (const bytes of pool.fragLens) len += bytes
   const skb = napiAllocSkb(env.skbs, cpu, dev.id, len)
   if (skb === null) return null
+  if (env.trace.copy !== null) env.trace.copy(cpu, 'xdp_build_skb_from_zc', len)
   let to = skbPut(skb, len) >>> 0
   u8.copyWithin(to, xdp.data >>> 0, xdp.dataEnd >>> 0)
   to += (xdp.dataEnd - xdp.data) | 0

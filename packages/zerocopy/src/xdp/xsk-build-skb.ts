@@ -37,6 +37,7 @@ function buildFirst(cpu: Cpu, xs: XdpSock, desc: XdpDesc): number {
   skbReserve(skb, headroom)
   skbPut(skb, desc.len)
   umemCopyOut(env.mem, xs.pool!.umem, desc.offset, skb.data, desc.len)
+  if (env.mem.trace.copy !== null) env.mem.trace.copy(cpu, 'xsk_build_skb', desc.len)
   skb.dev = dev.id
   skb.priority = sk.priority
   skb.destructor = env.destructSkb
@@ -67,6 +68,7 @@ function buildNext(cpu: Cpu, xs: XdpSock, skb: SkBuff, desc: XdpDesc): number {
     return -ERRNO.ENOMEM
   }
   umemCopyOut(env.mem, xs.pool!.umem, desc.offset, (pfn << 12) as Addr, desc.len)
+  if (env.mem.trace.copy !== null) env.mem.trace.copy(cpu, 'xsk_build_skb', desc.len)
   skbAddRxFrag(skb, frags, pfn, 0, desc.len, env.socks.pageSize)
   sk.wmemAlloc += env.socks.pageSize
   return 0

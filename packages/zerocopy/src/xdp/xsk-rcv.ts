@@ -135,7 +135,9 @@ function xskRcvCopy(cpu: Cpu, xs: XdpSock, xdp: XdpBuff, len: number): number {
   }
   const meta = Math.max(0, (xdp.data - xdp.dataMeta) | 0)
   const at = pool.origAddr[head]! + pool.headroom + XDP_PACKET_HEADROOM
-  umemCopyIn(xs.env.mem, pool.umem, at - meta, xdp.data - meta, len + meta)
+  const { mem } = xs.env
+  umemCopyIn(mem, pool.umem, at - meta, xdp.data - meta, len + meta)
+  if (mem.trace.copy !== null) mem.trace.copy(cpu, '__xsk_rcv', len + meta)
   if (rcvDesc(xs, pool, head, 0, len, 0)) return 0
   xpFree(pool, head)
   return -ERRNO.ENOBUFS
@@ -153,6 +155,8 @@ function xskRcvCopyFrags(cpu: Cpu, xs: XdpSock, pool: XskBuffPool, xdp: XdpBuff,
     return -ERRNO.ENOBUFS
   }
   let meta = Math.max(0, (xdp.data - xdp.dataMeta) | 0)
+  const { trace } = xs.env.mem
+  if (trace.copy !== null) trace.copy(cpu, '__xsk_rcv', len + meta)
   let from = xdp.data - meta
   let fromLen = (xdp.dataEnd - from) | 0
   let frag = 0
