@@ -110,7 +110,8 @@ function copyShort(i32: Int32Array, u8: Uint8Array, to: number, at: number, len:
     i32[v + 2] = c
     i32[v + 3] = d
   }
-  for (let i = len & ~15; i < len; i++) u8[to + i] = u8[at + i]!
+  for (const end = (at + len) >>> 2; w < end; w++, v++) i32[v] = i32[w]!
+  for (let i = len & ~3; i < len; i++) u8[to + i] = u8[at + i]!
 }
 
 /** How the card treats receive checksums: not at all, by summing, or by believing that cables do not corrupt. */
