@@ -73,12 +73,12 @@ export function pipeConsume(cpu: Cpu, pipe: Pipe, bytes: number): void {
   while (left > 0) {
     const buf = pipeSlot(pipe, pipe.tail)
     const there = bufLen(pipe, buf)
-    const taken = Math.min(there, left)
-    bufConsume(pipe, buf, taken)
-    left -= taken
-    if (taken === there) {
-      pipeBufRelease(cpu, pipe, buf)
-      pipe.tail = (pipe.tail + 1) | 0
+    if (left < there) {
+      bufConsume(pipe, buf, left)
+      return
     }
+    pipeBufRelease(cpu, pipe, buf)
+    pipe.tail = (pipe.tail + 1) | 0
+    left -= there
   }
 }
