@@ -17,6 +17,7 @@ import {
   type SkbDropReason,
   skbChecksum,
   skbCopyBits,
+  skbCsumUnnecessary,
   skbPullUnchecked,
 } from '@netmem/skbuff'
 import {
@@ -331,7 +332,7 @@ function icmpRcv(icmp: Icmp, cpu: Cpu, skb: SkBuff): number {
   const net = env.nets[(env.devs.devices[skb.dev] as { ns: number }).ns]
   const { mib } = net.net
   mib[IN_MSGS] += 1
-  if (csumFold(skbChecksum(skb, 0, skb.len, 0)) !== 0) {
+  if (!skbCsumUnnecessary(skb) && csumFold(skbChecksum(skb, 0, skb.len, 0)) !== 0) {
     mib[IN_CSUM_ERRORS] += 1
     return icmpDrop(cpu, net.net, skb, 'ICMP_CSUM')
   }

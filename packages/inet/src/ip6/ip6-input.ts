@@ -27,6 +27,8 @@ const IN_UNKNOWN_PROTOS = mibIndex('Ip6.InUnknownProtos')
 const IN_OCTETS = mibIndex('Ip6.InOctets')
 const IN_NO_ECT = mibIndex('Ip6.InNoECTPkts')
 const NET_RX_DROP = 1
+/** Models `IPV6_MIN_MTU`, in bytes. */
+const IPV6_MIN_MTU = 1280
 
 /** Models `ipv6_rcv` and `ip6_rcv_core` (net/ipv6/ip6_input.c). Takes the skb, `data` at the IPv6 header. */
 export function ipv6Rcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice): number {
@@ -44,6 +46,8 @@ export function ipv6Rcv(env: InetEnv, cpu: Cpu, packet: SkBuff, dev: NetDevice):
     if (own === null) return NET_RX_DROP
     skb = own
   }
+  // A device of a smaller MTU has no IPv6 at all.
+  if (dev.mtu < IPV6_MIN_MTU) return drop(cpu, net, skb, 'NOT_SPECIFIED', IN_DISCARDS)
   if (net.disableIpv6[0] !== 0) return drop(cpu, net, skb, 'IPV6DISABLED', IN_DISCARDS)
   if (!pskbMayPull(cpu, skb, IPV6_HLEN)) return drop(cpu, net, skb, 'NOT_SPECIFIED', IN_HDR_ERRORS)
   const { mem } = env
