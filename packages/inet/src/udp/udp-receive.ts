@@ -176,12 +176,9 @@ export function udpQueueRcvSkb(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: U
   }
 }
 
-/** Models `!udp_unexpected_gso`: the socket said UDP_GRO. */
-const udpAcceptsGso = (sk: Sock, skb: SkBuff): boolean => {
-  const type = gsoType(skb)
-  if ((type & SKB_GSO_UDP_L4) !== 0) return udpSk(sk).groEnabled !== 0
-  return (type & SKB_GSO_FRAGLIST) !== 0 && udpSk(sk).groEnabled !== 0
-}
+/** Models `!udp_unexpected_gso`: only trains of datagrams need a socket that said UDP_GRO; one in fragments does not. */
+const udpAcceptsGso = (sk: Sock, skb: SkBuff): boolean =>
+  (gsoType(skb) & (SKB_GSO_UDP_L4 | SKB_GSO_FRAGLIST)) === 0 || udpSk(sk).groEnabled !== 0
 
 /** Models `udp_rcv_segment`. Takes the skb. @returns the segments, or null when that failed. */
 function udpRcvSegment(udp: Udp, cpu: Cpu, sk: Sock, skb: SkBuff, mib: UdpMib): SkBuff | null {
