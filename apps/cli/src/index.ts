@@ -54,8 +54,9 @@ function program(): Command {
     .addOption(
       new Option('--snapshots <time>', 'run at the pace of the capture and print a look at memory so often').hideHelp(),
     )
+    .option('--rx <paths>', 'compare ways to receive all of it: socket, packet-mmap, af-xdp (a list, with commas)')
     .option('--html <file>', 'write the report as one HTML file too, with pictures; it needs nothing else')
-    .option('--json', 'print one JSON document (schema netmem-replay/1)')
+    .option('--json', 'print one JSON document (schema netmem-replay/1; with --rx, netmem-replay-rx/1)')
     .addHelpText(
       'after',
       examples([
@@ -64,6 +65,7 @@ function program(): Command {
         'netmem replay stream.pcap --reader stalled --sysctl net.core.rmem_default=1000000',
         'netmem replay web.pcap --host 192.0.2.1 --json',
         'netmem replay web.pcap --driver e1000e --dma swiotlb',
+        'netmem replay stream.pcap --rx socket,packet-mmap,af-xdp',
         'netmem replay stream.pcap --reader stalled --html report.html',
       ]),
     )

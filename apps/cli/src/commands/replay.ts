@@ -4,7 +4,7 @@ import { survey } from '../capture/survey.js'
 import { InputError } from '../errors.js'
 import { warn, writeJson, writeResultFile, writeText } from '../output.js'
 import { durationNs } from '../quantities.js'
-import { replayOptions } from '../replay/options.js'
+import { type ReplayOptions, replayOptions } from '../replay/options.js'
 import type { Pace } from '../replay/replay.js'
 import { snapshots as paced } from '../replay/snapshots.js'
 import { bytesText, countText } from '../report/format.js'
@@ -21,6 +21,7 @@ export async function replayCommand(path: string, given: Record<string, unknown>
   // The receive path is long; with the default budget the compiler stops inlining in the middle of it.
   setFlagsFromString('--max-inlined-bytecode-size-cumulative=6000')
   setFlagsFromString('--max-inlined-bytecode-size=3000')
+  if (given.rx !== undefined) return await receivePaths(path, given, options)
   if (path === '-' && options.hosts.length === 0)
     throw new InputError('-: standard input can be read only once, so the host must be given with --host')
   const seen = path === '-' ? { busiest: null, mtu: 1500 } : survey(path)
@@ -48,6 +49,23 @@ export async function replayCommand(path: string, given: Record<string, unknown>
   else {
     const { replayText } = await import('../report/replay-text.js')
     writeText(replayText(result))
+  }
+}
+
+/** `--rx`: the capture received in each of these ways. */
+async function receivePaths(path: string, given: Record<string, unknown>, options: ReplayOptions): Promise<void> {
+  if (path === '-')
+    throw new InputError('-: standard input can be read only once, --rx reads the capture for each path')
+  for (const other of ['html', 'snapshots'])
+    if (given[other] !== undefined) throw new InputError(`--${other} does not go with --rx`)
+  const { rxPaths } = await import('../replay/receive-path.js')
+  const { replayReceivePaths } = await import('../replay/replay-rx.js')
+  const paths = rxPaths(String(given.rx))
+  const result = replayReceivePaths(path, options, options.mtu ?? survey(path).mtu, paths)
+  if (given.json) writeJson(result)
+  else {
+    const { replayRxText } = await import('../report/replay-rx-text.js')
+    writeText(replayRxText(result))
   }
 }
 
