@@ -12,7 +12,7 @@ import { auditSkbs } from '@netmem/skbuff/testing'
 import { auditSocks } from '@netmem/sockmem/testing'
 import { auditNetDevs } from '@netmem/virtual-nic/testing'
 import type { TlsEnv } from '@netmem/zerocopy'
-import { auditTls, auditVfs } from '@netmem/zerocopy/testing'
+import { assertXskQuiescent, auditTls, auditVfs, auditXsk } from '@netmem/zerocopy/testing'
 import type { Kernel } from './kernel.js'
 
 /** Runs the audits of all packages. @throws Error whose message names the law that does not hold. */
@@ -25,6 +25,7 @@ export function auditKernel(kernel: Kernel): void {
   auditInet(kernel.inet)
   auditTls(kernel.inet.owned.tls as TlsEnv)
   auditVfs(kernel.vfs)
+  auditXsk(kernel.xsk)
 }
 
 /**
@@ -58,6 +59,7 @@ export function quiesce(kernel: Kernel): void {
  */
 export function assertQuiescent(kernel: Kernel): void {
   quiesce(kernel)
+  assertXskQuiescent(kernel.xsk)
   const { tracker } = kernel.mem
   if (tracker === null) throw new Error('assertQuiescent needs trackSteps before the first step')
   // Every namespace has sockets of the kernel's own, which answer for it; they live as long as it does.

@@ -57,6 +57,7 @@ export class XskEnv {
     const addrsBytes = 8 + 8 * (this.skbs.sizes.maxFrags + 1)
     this.addrsCache = kmemCacheCreate(this.mem, 'xsk_generic_xmit_cache', addrsBytes, { flags: SLAB_HWCACHE_ALIGN })
     this.destructSkb = registerSkbDestructor(this.skbs, (cpu, skb) => destruct(this, cpu, skb))
+    socks.wmemDestructors.push(this.destructSkb)
     this.workHandler = this.clock.register(() => {
       for (const work of this.works.splice(0)) work(socks.cpus[0]!)
     })
