@@ -14,7 +14,7 @@ import { tcpEnterRecovery, tcpProcessLoss, tcpTryUndoDsack, tcpTryUndoPartial, t
 import { addStats, MIB } from './tcp-mib.js'
 import { tcpMtupProbeFailed } from './tcp-mtu-probe.js'
 import type { RateSample } from './tcp-rate.js'
-import { tcpXmitRetransmitQueue } from './tcp-retransmit.js'
+import { TCP_TIMEOUT_MIN_US, tcpXmitRetransmitQueue } from './tcp-retransmit.js'
 import { tcpAddRenoSack, tcpResetRenoSack } from './tcp-sack.js'
 import { TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_ACKED, TCPCB_SACKED_RETRANS, tcpSkbPcount } from './tcp-skb.js'
 import {
@@ -31,7 +31,7 @@ import {
   tcpPacketsInFlight,
   tcpSk,
 } from './tcp-sock.js'
-import { jiffiesToUsecs, tcpStampUsDelta, usecsToJiffies } from './tcp-time.js'
+import { tcpStampUsDelta, usecsToJiffies } from './tcp-time.js'
 import { tcpRearmRto } from './tcp-timer.js'
 import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 
@@ -95,7 +95,7 @@ function tcpRackMarkLost(sk: Sock, tp: TcpSock): boolean {
   const timeout = rackDetectLoss(sk, tp)
   if (timeout === 0) return false
   const { hz } = tp.env
-  tcpResetXmitTimer(tp, ICSK_TIME_REO_TIMEOUT, usecsToJiffies(timeout + jiffiesToUsecs(tp.env.timeoutMin, hz), hz))
+  tcpResetXmitTimer(tp, ICSK_TIME_REO_TIMEOUT, usecsToJiffies(timeout + TCP_TIMEOUT_MIN_US, hz))
   return true
 }
 

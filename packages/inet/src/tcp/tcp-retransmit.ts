@@ -40,8 +40,8 @@ import { tcpRearmRto, tcpRtoDeltaUs } from './tcp-timer.js'
 import { tcpResetXmitTimer } from './tcp-timer-arm.js'
 import { tcpPacingCheck, tcpSendHead, tcpSmallQueueCheck, tcpSndWndTest, tcpTsoSegs, tcpWriteXmit } from './tcp-xmit.js'
 
-/** Models `TCP_TIMEOUT_MIN_US`: two ticks. */
-const timeoutMinUs = (tp: TcpSock): number => jiffiesToUsecs(tp.env.timeoutMin, tp.env.hz)
+/** Models `TCP_TIMEOUT_MIN_US`: in time, not in ticks, which would be far too long where a tick is 4 ms. */
+export const TCP_TIMEOUT_MIN_US = 2000
 
 /** Models `skb_fclone_busy`: the pair's second half is a packet of this socket that is still below us. */
 const skbFcloneBusy = (skb: SkBuff, sockId: number): boolean =>
@@ -169,7 +169,7 @@ export function tcpScheduleLossProbe(tp: TcpSock, advancingRto: boolean): boolea
   if (tp.srttUs !== 0) {
     let us = tp.srttUs >>> 2
     // A lone packet's ACK may be delayed at the other end.
-    us += tp.packetsOut === 1 ? tp.ctl.rtoMinUs[0]! : timeoutMinUs(tp)
+    us += tp.packetsOut === 1 ? tp.ctl.rtoMinUs[0]! : TCP_TIMEOUT_MIN_US
     timeout = usecsToJiffies(us, hz)
   }
   const rtoUs = advancingRto ? jiffiesToUsecs(tp.rto, hz) : tcpRtoDeltaUs(tp)

@@ -38,7 +38,7 @@ const BAD_FD = 999
  */
 const STEP_NS: Readonly<Record<Dialect, number>> = { sockets: 40_000, rings: 50_000, alloc: 1_000_000 }
 /** What reading one event out of the trace buffer took, with its stack. */
-const EVENT_NS = 45_000
+const EVENT_NS = 55_000
 /** Steps of allocation traces are as long as their events are many. */
 const SLOWED: ReadonlySet<Dialect> = new Set<Dialect>(['sockets', 'rings'])
 
