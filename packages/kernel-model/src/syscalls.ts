@@ -10,6 +10,7 @@ import {
   doSockGetsockopt,
   doSockSetsockopt,
   MSG_DONTWAIT,
+  MSG_SPLICE_PAGES,
   type Msg,
   type OptVal,
   type Sock,
@@ -151,7 +152,8 @@ export function sysGetname(process: Process, fd: number, peer: boolean, out: Soc
 
 function prepare(process: Process, file: OpenFile, dir: 'send' | 'recv', len: number, params: MsgParams): Msg {
   const { msg } = process
-  msg.reset((params.flags ?? 0) | nonblock(file))
+  // What only the kernel may say to itself is not taken from a user.
+  msg.reset(((params.flags ?? 0) & ~MSG_SPLICE_PAGES) | nonblock(file))
   const offset = params.offset ?? 0
   const buffer = params.buffer ?? process.buffer(dir, offset + len)
   if (params.pieces === undefined) iovIterInit(msg.iter, buffer, offset, len)
