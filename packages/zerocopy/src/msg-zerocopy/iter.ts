@@ -29,7 +29,7 @@ function zerocopySgFromIter(zc: MsgZerocopy, sk: Sock, skb: SkBuff, msg: Msg, by
     // A packet of nothing but user pages is not charged for them: the user has paid for those already.
     if (!skbZcopyPure(skb)) skMemCharge(sk, truesize)
   } else sk.wmemAlloc += truesize
-  return err < 0 ? err : 0
+  return Math.min(err, 0)
 }
 
 /**
