@@ -12,7 +12,14 @@ import { auditSkbs } from '@netmem/skbuff/testing'
 import { auditSocks } from '@netmem/sockmem/testing'
 import { auditNetDevs } from '@netmem/virtual-nic/testing'
 import type { TlsEnv } from '@netmem/zerocopy'
-import { assertXskQuiescent, auditTls, auditVfs, auditXsk } from '@netmem/zerocopy/testing'
+import {
+  assertPacketsQuiescent,
+  assertXskQuiescent,
+  auditPackets,
+  auditTls,
+  auditVfs,
+  auditXsk,
+} from '@netmem/zerocopy/testing'
 import type { Kernel } from './kernel.js'
 
 /** Runs the audits of all packages. @throws Error whose message names the law that does not hold. */
@@ -26,6 +33,7 @@ export function auditKernel(kernel: Kernel): void {
   auditTls(kernel.inet.owned.tls as TlsEnv)
   auditVfs(kernel.vfs)
   auditXsk(kernel.xsk)
+  auditPackets(kernel.packet)
 }
 
 /**
@@ -60,6 +68,7 @@ export function quiesce(kernel: Kernel): void {
 export function assertQuiescent(kernel: Kernel): void {
   quiesce(kernel)
   assertXskQuiescent(kernel.xsk)
+  assertPacketsQuiescent(kernel.packet)
   const { tracker } = kernel.mem
   if (tracker === null) throw new Error('assertQuiescent needs trackSteps before the first step')
   // Every namespace has sockets of the kernel's own, which answer for it; they live as long as it does.
