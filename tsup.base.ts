@@ -45,7 +45,6 @@ export function application(
   const common: Options = {
     outDir: 'dist',
     target: 'node20',
-    sourcemap: true,
     noExternal: [/^@netmem\//],
     define: { __ASSERT__: 'false' },
     esbuildOptions: (esbuild) => {
