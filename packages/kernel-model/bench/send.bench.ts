@@ -65,6 +65,7 @@ function transmit(payload: number): BenchCase {
     unit: 'ns/packet',
     setup: () => {
       kernel = boot()
+      frames = 0
       const device = deviceCreate(kernel.dma, { name: 'nic' })
       const dev = ppNicCreate(kernel.devs, { name: 'eth0', device, rxFrames: BATCH, rxUsecs: RX_USECS }) as NetDevice
       nic = dev.priv as PpNic

@@ -133,6 +133,10 @@ function sender(flags: number): BenchCase {
   return {
     unit: 'ns/op',
     setup: () => {
+      peer.packets = 0
+      peer.bytes = 0
+      next = 0
+      params.length = 0
       const kernel = bootKernel({
         profile: kernelProfile('linux-6.18-x86_64'),
         cpus: 1,
