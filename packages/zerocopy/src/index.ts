@@ -92,6 +92,7 @@ export { socketFops, socketSendpageFops } from './splice/splice-socket.js'
 export { sysVmspliceFile } from './splice/vmsplice.js'
 // kTLS.
 export { type NodeCrypto, tlsCryptoFromNode } from './tls/node-crypto.js'
+export { tlsChargedBytes } from './tls/tls-audit.js'
 export {
   getCipherDesc,
   parseCryptoInfo,
@@ -108,7 +109,6 @@ export {
   type TlsCipherDesc,
   type TlsCryptoInfo,
 } from './tls/tls-ciphers.js'
-export { tlsChargedBytes } from './tls/tls-audit.js'
 export { TlsContext } from './tls/tls-context.js'
 export { NO_TLS_CRYPTO, TLS_TAG_SIZE, type TlsAead, type TlsCryptoProvider } from './tls/tls-crypto.js'
 export { TlsEnv, type TlsParams, type TlsReadActor, type TlsTransport } from './tls/tls-env.js'
@@ -127,13 +127,6 @@ export { TLS_RX, TLS_RX_EXPECT_NO_PAD, TLS_TX, TLS_TX_ZEROCOPY_RO } from './tls/
 // AF_XDP.
 export * from './xdp/uapi.js'
 export type { XdpUmem } from './xdp/xdp-umem.js'
-export { SockaddrXdp } from './xdp/xsk-bind.js'
-export type { XskBuffPool } from './xdp/xsk-buff-pool.js'
-export type { XskEnv } from './xdp/xsk-env.js'
-export { xskInit } from './xdp/xsk-ops.js'
-export { type XdpSock, xdpSk } from './xdp/xsk-sock.js'
-export { XSK_BOUND, XSK_READY, XSK_UNBOUND } from './xdp/xsk-state.js'
-export { XskMap } from './xdp/xskmap.js'
 export {
   XskRing,
   type XskRingKind,
@@ -155,3 +148,10 @@ export {
   xskRingProdTxDesc,
   xskUmemAddOffsetToAddr,
 } from './xdp/xsk.js'
+export { SockaddrXdp } from './xdp/xsk-bind.js'
+export type { XskBuffPool } from './xdp/xsk-buff-pool.js'
+export type { XskEnv } from './xdp/xsk-env.js'
+export { xskInit } from './xdp/xsk-ops.js'
+export { type XdpSock, xdpSk } from './xdp/xsk-sock.js'
+export { XSK_BOUND, XSK_READY, XSK_UNBOUND } from './xdp/xsk-state.js'
+export { XskMap } from './xdp/xskmap.js'
