@@ -53,7 +53,8 @@ describe.skipIf(!existsSync(dist))('the built netmem', () => {
       const run = netmem(...args)
       expect(run.status).toBe(0)
       expect(run.out).toMatch(/Usage: netmem/)
-      expect(run.out).toMatch(/Examples:\n {2}\$ netmem/)
+      expect(run.out).toMatch(/Examples:\n {2}\$ .*netmem/)
+      for (const line of run.out.split('\n')) expect(line).toMatch(/^.{0,110}$/)
     }
     expect(netmem('--version').out).toBe(`${version}\n`)
   })

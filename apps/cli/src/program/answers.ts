@@ -30,8 +30,8 @@ export function addAnswerCommands(netmem: Command): void {
     .command('fit')
     .summary('how many messages a socket buffer holds, or which buffer holds so many')
     .description(
-      'Fills a socket of the model until it refuses. With --count and no buffer, finds the smallest buffer;\n' +
-        'with both, exit code 1 says that so many do not fit.',
+      'Fills a socket of the model until it refuses. With --count and no buffer, finds the smallest\n' +
+        'buffer; with both, exit code 1 says that so many do not fit.',
     )
     .requiredOption('--len <bytes>', 'payload of each message')
     .option('--rcvbuf <bytes>', 'receive buffer in force ("rb" of ss -m); default: the kernel\'s')
@@ -56,9 +56,9 @@ export function addAnswerCommands(netmem: Command): void {
     .command('explain')
     .summary('what pasted kernel text means, which limit is near, what to look at next')
     .description(
-      'Reads text from standard input (or the arguments): ss -tm and -um, /proc/net/sockstat, nstat, snmp and\n' +
-        'netstat, softnet_stat, slabinfo, sysctl lines, MemTotal, lines of dmesg, or the name of a drop reason,\n' +
-        'in any mixture. Exit code 1 says that a limit was reached or a setting is a mistake.',
+      'Reads text from standard input (or the arguments): ss -tm and -um, /proc/net/sockstat, nstat,\n' +
+        'snmp and netstat, softnet_stat, slabinfo, sysctl lines, MemTotal, lines of dmesg, or the name of\n' +
+        'a drop reason, in any mixture. Exit code 1: a limit was reached or a setting is a mistake.',
     )
     .argument('[text...]', 'the text itself; default: standard input')
     .option('--memory <bytes>', "the machine's memory, to check settings against (or paste MemTotal)")

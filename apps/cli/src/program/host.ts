@@ -9,9 +9,9 @@ export function addHostCommands(netmem: Command): void {
     .command('tune')
     .summary('propose network memory settings to this machine; apply them and take them back')
     .description(
-      'Reads the counters and settings of this machine and proposes what they call for, each with the reason\n' +
-        'and the memory it can cost. Writes nothing unless told to. With a load or a captured workload, the\n' +
-        'model says what it needs.',
+      'Reads the counters and settings of this machine and proposes what they call for, each with the\n' +
+        'reason and the memory it can cost. Writes nothing unless told to. With a load or a captured\n' +
+        'workload, the model says what it needs.',
     )
     .option('--connections <number>', 'a load: TCP connections at a time')
     .option('--rtt <time>', 'a load: round trip, such as 40ms')
@@ -48,8 +48,8 @@ export function addHostCommands(netmem: Command): void {
     .command('monitor')
     .summary("this machine's network memory, live")
     .description(
-      'Shows sockets, protocol memory against its limits, slab caches, softnet, drops of devices and counters\n' +
-        'of this machine, with rates. On a terminal it stays and redraws; q or Ctrl-C ends it.',
+      'Shows sockets, protocol memory against its limits, slab caches, softnet, drops of devices and\n' +
+        'counters of this machine, with rates. On a terminal it stays and redraws; q or Ctrl-C ends it.',
     )
     .option('--once', 'print one look and end (also where output is not a terminal)')
     .option('--interval <time>', 'between two looks', '1s')
