@@ -23,16 +23,27 @@ const cpuMs = (): number => {
   return (user + system) / 1e3
 }
 
-/** @param ms CPU milliseconds of one repeat; after half a second of warm-up there are `repeats` of them. */
+/** Runs in a row that were no faster than before: the optimising compiler has settled. */
+const SETTLED_RUNS = 5
+
+/** @param ms CPU milliseconds of one repeat; after the warm-up there are `repeats` of them. */
 export function time(benchCase: BenchCase, ms: number, repeats: number): Timing {
   let n = 256
   let spent = 0
-  // Warm up until the optimising compiler has settled, then size the repeats.
-  for (const began = cpuMs(); cpuMs() - began < 4 * ms; ) {
+  // Long paths take seconds until they are compiled whole: warm up until they get no faster, then size the repeats.
+  let best = Number.POSITIVE_INFINITY
+  let settled = 0
+  const began = cpuMs()
+  for (let past = 0; past < 4 * ms || (settled < SETTLED_RUNS && past < 40 * ms); past = cpuMs() - began) {
     const t = cpuMs()
     benchCase.run(n)
     spent = cpuMs() - t
-    if (spent < ms / 4) n *= 2
+    if (spent < ms / 4) {
+      n *= 2
+      continue
+    }
+    settled = spent / n < 0.97 * best ? 0 : settled + 1
+    best = Math.min(best, spent / n)
   }
   n = Math.max(256, Math.ceil((n * ms) / Math.max(spent, 0.05)))
   const times: number[] = []
