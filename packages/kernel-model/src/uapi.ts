@@ -2,39 +2,22 @@
  * Option and flag names as users type them, with their levels and numbers: what turns `"TCP_NODELAY"` of a
  * trace, a scenario or a command line into arguments of a system call.
  */
+import { SOL_TCP, TCP_OPT } from '@netmem/inet'
 import { SO, SOL_SOCKET } from '@netmem/sockmem'
 
+export { SOL_TCP }
 export const SOL_IP = 0
-export const SOL_TCP = 6
 export const SOL_UDP = 17
 export const SOL_PACKET = 263
 export const SOL_TLS = 282
 export const SOL_XDP = 283
 
-/** Models the `TCP_*` numbers of include/uapi/linux/tcp.h. */
+/** Models the `TCP_*` numbers of include/uapi/linux/tcp.h: those that TCP knows, and those that it refuses. */
 export const TCP_OPTIONS = {
-  TCP_NODELAY: 1,
-  TCP_MAXSEG: 2,
-  TCP_CORK: 3,
-  TCP_KEEPIDLE: 4,
-  TCP_KEEPINTVL: 5,
-  TCP_KEEPCNT: 6,
-  TCP_SYNCNT: 7,
-  TCP_LINGER2: 8,
-  TCP_DEFER_ACCEPT: 9,
-  TCP_WINDOW_CLAMP: 10,
-  TCP_INFO: 11,
-  TCP_QUICKACK: 12,
-  TCP_CONGESTION: 13,
-  TCP_THIN_LINEAR_TIMEOUTS: 16,
-  TCP_THIN_DUPACK: 17,
-  TCP_USER_TIMEOUT: 18,
+  ...TCP_OPT,
   TCP_FASTOPEN: 23,
   TCP_TIMESTAMP: 24,
-  TCP_NOTSENT_LOWAT: 25,
-  TCP_ULP: 31,
   TCP_ZEROCOPY_RECEIVE: 35,
-  TCP_INQ: 36,
   TCP_TX_DELAY: 37,
 } as const
 

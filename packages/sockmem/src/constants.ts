@@ -117,6 +117,7 @@ export const MSG_MORE = 0x8000
 export const MSG_SENDPAGE_NOTLAST = 0x20000
 export const MSG_NO_SHARED_FRAGS = 0x80000
 export const MSG_SENDPAGE_DECRYPTED = 0x100000
+/** Models `MSG_ZEROCOPY`: the packet refers to the caller's pages until its notification comes. */
 export const MSG_ZEROCOPY = 0x4000000
 export const MSG_SPLICE_PAGES = 0x8000000
 export const MSG_FASTOPEN = 0x20000000

@@ -14,6 +14,7 @@ export const SO_EE_ORIGIN_LOCAL = 1
 export const SO_EE_ORIGIN_ICMP = 2
 export const SO_EE_ORIGIN_ICMP6 = 3
 export const SO_EE_ORIGIN_TIMESTAMPING = 4
+/** Models `SO_EE_ORIGIN_ZEROCOPY`: the entry tells which sends by reference are over. */
 export const SO_EE_ORIGIN_ZEROCOPY = 5
 
 /** Models `SKB_EXT_ERR(skb)->ee = …`: writes the entry into the control block. */

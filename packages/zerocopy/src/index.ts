@@ -1,5 +1,11 @@
-// MSG_ZEROCOPY
-
+// Names that are refused.
+export {
+  sockSpliceActor,
+  spliceFileToSocket,
+  tpacketRcvRing,
+  xdpUmemPeekAddr,
+  xskRcvZc,
+} from './absent.js'
 // Files and the page cache.
 export { deviceOpen } from './file/char-devices.js'
 export {

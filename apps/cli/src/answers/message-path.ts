@@ -50,7 +50,8 @@ const ACK_NS = 60e6
 export const WINDOW_CLOSED = 'the window is closed'
 const MAC = '02:00:00:00:00:0a'
 const IP = '10.0.0.1'
-const sockOf = (process: Process, fd: number): Sock => process.files.get(fd)?.priv as Sock
+/** @returns the socket behind a descriptor of the model. */
+export const sockOf = (process: Process, fd: number): Sock => process.files.get(fd)?.priv as Sock
 
 const address = (ip: number, port: number): SockAddr => {
   const addr = new SockAddr()

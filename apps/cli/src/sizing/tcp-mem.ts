@@ -17,6 +17,7 @@ import {
   sysSocket,
 } from '@netmem/kernel-model'
 import { AF_INET, SOCK_STREAM, type Sock, SockAddr } from '@netmem/sockmem'
+import { sockOf } from '../answers/message-path.js'
 import { InputError } from '../errors.js'
 import { bytesText, countText, durationText } from '../report/format.js'
 import type { SizeAnswer } from './answer.js'
@@ -75,8 +76,6 @@ function connectAll(profile: KernelProfile, count: number): Connections {
   }
   return { process, kernel, clients, servers }
 }
-
-const sockOf = (process: Process, fd: number): Sock => process.files.get(fd)?.priv as Sock
 
 /** Pages charged to a socket: what it holds and what it has in hand. */
 const pagesOf = (sk: Sock): number => (sk.rmemAlloc + sk.wmemQueued + sk.forwardAlloc) / PAGE_BYTES

@@ -32,7 +32,6 @@ import {
   type Sock,
   skbRecvDatagram,
   skbSetOwnerR,
-  skRunFilter,
   sockSkbSetDropcount,
 } from '@netmem/sockmem'
 import {
@@ -54,6 +53,7 @@ import {
 } from './constants.js'
 import { type PacketHook, type PacketSock, pktSk } from './packet-sock.js'
 import { packetRcvTryClearPressure } from './room.js'
+import { runFilter } from './run-filter.js'
 import { dgramVlan, protocolShown, skbIsGsoTcp, VLAN_TCI_UNKNOWN } from './skb-status.js'
 
 const SITE = 'packet_rcv'
@@ -81,7 +81,7 @@ export function packetRcv(cpu: Cpu, packet: SkBuff, dev: NetDevice, pt: PacketTy
     } else if (skb.pktType === PACKET_OUTGOING) skbPull(skb, (skb.head + skb.networkHeader - skb.data) | 0)
   }
   let snaplen = skb.unreadable ? skbHeadlen(skb) : skb.len
-  const res = sk.filter === null ? snaplen : skRunFilter(sk.filter, skb)
+  const res = runFilter(sk, skb, snaplen)
   if (res === 0) return end(cpu, po, skb, skbHead, skbLen, false)
   if (snaplen > res) snaplen = res
   if (sk.rmemAlloc >= sk.rcvbuf) return end(cpu, po, skb, skbHead, skbLen, true)

@@ -23,7 +23,7 @@ import {
   skbPull,
   skbQueueTail,
 } from '@netmem/skbuff'
-import { skbSetOwnerR, skRunFilter } from '@netmem/sockmem'
+import { skbSetOwnerR } from '@netmem/sockmem'
 import type { NetDevice, PacketType } from '@netmem/virtual-nic'
 import { packetLookupFrameInBlock } from './blocks.js'
 import { bounceFrame, spreadFrame } from './bounce.js'
@@ -42,6 +42,7 @@ import { frameAddr, framePosition, frameStatus } from './frames.js'
 import { type PacketRing, packetIncrementHead } from './packet-ring.js'
 import type { PacketHook, PacketSock } from './packet-sock.js'
 import { packetRcvHasRoomUnmarked, ROOM_NONE } from './room.js'
+import { runFilter } from './run-filter.js'
 import { skbIsGsoTcp } from './skb-status.js'
 import { packetVnetHdr } from './vnet-hdr.js'
 
@@ -69,7 +70,7 @@ export function tpacketRcv(cpu: Cpu, skb: SkBuff, dev: NetDevice, pt: PacketType
   }
   // Bytes that the kernel cannot read are not shown.
   let snaplen = skb.unreadable ? skbHeadlen(skb) : skb.len
-  const res = sk.filter === null ? snaplen : skRunFilter(sk.filter, skb)
+  const res = runFilter(sk, skb, snaplen)
   if (res === 0) return restore(cpu, skb, skbHead, skbLen)
   if (packetRcvHasRoomUnmarked(po, skb) === ROOM_NONE) {
     po.tpDrops += 1

@@ -24,7 +24,7 @@ export class SpliceDesc {
 /** Models `splice_actor`. @returns bytes taken of `sd.len`, 0 to stop, or a negative errno. */
 export type SpliceActor = (cpu: Cpu, pipe: Pipe, buf: number, sd: SpliceDesc) => number
 
-/** Models `__splice_from_pipe` (fs/splice.c). @returns bytes moved, 0 at the end of the pipe, or a negative errno. */
+/** Models `splice_from_pipe`, `__splice_from_pipe` (fs/splice.c). @returns bytes moved, 0 at the end of the pipe, or a negative errno. */
 export function spliceFromPipe(cpu: Cpu, pipe: Pipe, sd: SpliceDesc, actor: SpliceActor): number {
   let ret = 0
   do {

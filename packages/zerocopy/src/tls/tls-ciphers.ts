@@ -79,7 +79,10 @@ export interface TlsCryptoInfo {
   readonly recSeq: Uint8Array
 }
 
-/** Reads the structure from a program's bytes: version, cipher, iv, key, salt, sequence number. Copies them. */
+/**
+ * Models `tls12_crypto_info_aes_gcm_128` and its siblings: reads the structure of a cipher from a program's bytes: version,
+ * cipher, iv, key, salt, sequence number. Copies them.
+ */
 export function parseCryptoInfo(bytes: Uint8Array, desc: TlsCipherDesc): TlsCryptoInfo {
   let at = TLS_CRYPTO_INFO_SIZE
   const take = (length: number): Uint8Array => {

@@ -21,6 +21,7 @@ import { SOL_TLS } from './tls-record-type.js'
 import { tlsSetSwOffload, tlsSwStrparserArm, tlsUpdateRxZcCapable, tlsUpdateSwKey } from './tls-set-sw.js'
 import { tlsStrpCheckRcv, tlsStrpGiveBack } from './tls-strp.js'
 
+/** Models `TLS_TX`: the option that hands over the keys of what is sent. */
 export const TLS_TX = 1
 export const TLS_RX = 2
 export const TLS_TX_ZEROCOPY_RO = 3

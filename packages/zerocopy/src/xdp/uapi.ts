@@ -8,7 +8,9 @@ export const SOL_XDP = 283
 
 // Flags of `sockaddr_xdp`.
 export const XDP_SHARED_UMEM = 1 << 0
+/** Models `XDP_COPY`: bytes are copied between packets and the area; binding fails rather than do otherwise. */
 export const XDP_COPY = 1 << 1
+/** Models `XDP_ZEROCOPY`: the driver uses the area itself; binding fails where it cannot. */
 export const XDP_ZEROCOPY = 1 << 2
 export const XDP_USE_NEED_WAKEUP = 1 << 3
 /** The socket copes with packets in several buffers. */
